@@ -1,0 +1,23 @@
+"""Paint a few strokes and a U-Net learns them: the version and the headless API, loaded on demand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_unet.api import export_labels, load_model, predict, train
+
+__version__ = "0.1.0"
+__all__ = ["export_labels", "load_model", "predict", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from napari_unet import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,138 @@
+"""What happened: the events an engine yields, the control that stops it, the error a user reads."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from napari_unet.library import Model
+
+
+class BadInput(ValueError):
+    """Something the user gave cannot be used: one sentence with what, where and what to do."""
+
+
+class Control:
+    """Pause, resume and stop an engine from any thread; it asks between steps and tiles."""
+
+    def __init__(self) -> None:
+        self._go = threading.Event()
+        self._go.set()
+        self._stop = threading.Event()
+
+    def pause(self) -> None:
+        self._go.clear()
+
+    def resume(self) -> None:
+        self._go.set()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._go.set()
+
+    @property
+    def paused(self) -> bool:
+        return not self._go.is_set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    def wait_while_paused(self) -> None:
+        self._go.wait()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not past a stop."""
+        self._stop.wait(seconds)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something an engine did."""
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """Training begins."""
+
+    device: str
+    precision: str
+    parameters: int
+    images: int
+    labelled: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class Stepped(Event):
+    """One optimiser step; the loss is that of the step before, which is known without waiting."""
+
+    step: int
+    seconds: float
+    loss: float
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Scored(Event):
+    """The averaged weights were judged on the held-out annotation, Dice per class (None: absent)."""
+
+    step: int
+    seconds: float
+    dice: float
+    classes: tuple[float | None, ...]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Noticed(Event):
+    """Something the user should know, in a sentence."""
+
+    kind: Literal["held-out", "memory", "diverged", "class", "range", "device"]
+    message: str
+
+
+@dataclass(frozen=True)
+class Rested(Event):
+    """Training no longer improves and waits for the annotation to change."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Woke(Event):
+    """The annotation changed; training goes on."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Trained(Event):
+    """Training is over; the model holds the best weights."""
+
+    reason: Literal["seconds", "steps", "stopped"]
+    step: int
+    seconds: float
+    dice: float | None
+    model: Model
+
+
+@dataclass(frozen=True)
+class Tiled(Event):
+    """One tile is predicted and written."""
+
+    done: int
+    total: int
+    region: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Predicted(Event):
+    """Prediction is over; after a stop, what was not reached is 0."""
+
+    labels: Any
+    probabilities: Any
+    uncertainty: Any
+    stopped: bool
