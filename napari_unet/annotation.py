@@ -1,0 +1,245 @@
+"""What a painted pixel means, and the live training set: thread-safe, versioned, counted by block.
+
+0 is not labelled, 1..254 are classes, 255 is background painted on purpose.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from napari_unet.config import BACKGROUND, MAX_CLASSES, UNLABELLED, SegClass
+from napari_unet.run import BadInput
+
+# Labels are counted in blocks of this edge; sampling and holding out work on blocks, not pixels.
+BLOCK = {2: 32, 3: 16}
+# More distinct values than this in a mask are taken for objects, not classes.
+MANY_VALUES = 32
+
+Region = tuple[slice, ...]
+
+
+def block_grid(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Blocks along each axis of an image of this shape."""
+    edge = BLOCK[len(shape)]
+    return tuple(-(-n // edge) for n in shape)
+
+
+@dataclass
+class Item:
+    """One image of a training set with its annotation and what is counted of it."""
+
+    name: str
+    image: Any  # (C, *spatial), numpy or lazy
+    annotation: np.ndarray  # (*spatial), uint8
+    weights: np.ndarray | None  # (*spatial), float32, only when labels are objects
+    counts: np.ndarray  # (1 + classes, *blocks), int64; row 0 is background
+    touched: np.ndarray  # (*blocks), version of the set at which the block last changed
+    cache: dict[str, Any] = field(default_factory=dict)  # statistics that engines derive once
+
+    @property
+    def labelled(self) -> int:
+        return int(self.counts.sum())
+
+
+class TrainingSet:
+    """Images with annotations that may change while a net trains on them."""
+
+    def __init__(self, classes: tuple[SegClass, ...], ndim: int = 2) -> None:
+        if not 1 <= len(classes) <= MAX_CLASSES:
+            raise BadInput(
+                f"{len(classes)} classes were asked for; give between 1 and {MAX_CLASSES}."
+            )
+        self.classes = classes
+        self.ndim = ndim
+        self.version = 0
+        self._items: dict[str, Item] = {}
+        self._changed = threading.Condition(threading.RLock())
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        with self._changed:
+            return tuple(self._items.values())
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Labelled pixels of background and of each class, over all images."""
+        zero = np.zeros(1 + len(self.classes), np.int64)
+        return sum((i.counts.reshape(len(zero), -1).sum(1) for i in self.items), zero)
+
+    def add(
+        self,
+        name: str,
+        image: Any,
+        annotation: np.ndarray | None = None,
+        *,
+        complete: bool = False,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        """Add an image (C, *spatial) with what is painted on it; complete makes its zeros background."""
+        shape = tuple(image.shape[1:])
+        if len(shape) != self.ndim:
+            raise BadInput(
+                f"Image '{name}' has {len(shape)} spatial axes {shape}, this training set has "
+                f"{self.ndim}; say which axes it has."
+            )
+        values = np.zeros(shape, np.uint8) if annotation is None else self._checked(name, annotation)
+        if values.shape != shape:
+            raise BadInput(
+                f"The mask of '{name}' has shape {values.shape} but its image has {shape}; "
+                "give a mask made on this image."
+            )
+        if complete:
+            values = np.where(values == UNLABELLED, np.uint8(BACKGROUND), values)
+        grid = block_grid(shape)
+        with self._changed:
+            if name in self._items:
+                raise BadInput(f"Two images are named '{name}'; rename one of them.")
+            item = Item(
+                name,
+                image,
+                np.zeros(shape, np.uint8),
+                weights,
+                np.zeros((1 + len(self.classes), *grid), np.int64),
+                np.zeros(grid, np.int64),
+            )
+            self._items[name] = item
+            self._write(item, tuple(slice(0, n) for n in shape), values)
+
+    def remove(self, name: str) -> None:
+        with self._changed:
+            del self._items[name]
+            self._bump()
+
+    def paint(self, name: str, region: Region, values: np.ndarray | int) -> None:
+        """Write annotation values into a region; only the blocks that it touches are counted again."""
+        with self._changed:
+            item = self._items[name]
+            region = tuple(
+                slice(*s.indices(n)) for s, n in zip(region, item.annotation.shape, strict=True)
+            )
+            self._write(item, region, self._checked(name, np.asarray(values)))
+
+    def annotate(self, name: str, annotation: np.ndarray) -> None:
+        """Take over a whole annotation; only the part that differs counts as changed."""
+        with self._changed:
+            item = self._items[name]
+            differs = np.nonzero(item.annotation != self._checked(name, annotation))
+            if len(differs[0]):
+                region = tuple(slice(int(d.min()), int(d.max()) + 1) for d in differs)
+                self.paint(name, region, annotation[region])
+
+    def complete(self, name: str, region: Region | None = None) -> None:
+        """Say that an image or a rectangle is complete: what is not labelled there is background."""
+        with self._changed:
+            item = self._items[name]
+            region = region or tuple(slice(0, n) for n in item.annotation.shape)
+            part = item.annotation[region]
+            self.paint(name, region, np.where(part == UNLABELLED, np.uint8(BACKGROUND), part))
+
+    def wait(self, version: int, timeout: float) -> bool:
+        """Wait until the set is newer than this version; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.version > version, timeout)
+
+    def _checked(self, name: str, values: np.ndarray) -> np.ndarray:
+        if values.dtype.kind not in "biu":
+            raise BadInput(
+                f"The mask of '{name}' holds {values.dtype} numbers; give whole numbers: 0 not "
+                "labelled, 1..254 classes, 255 background."
+            )
+        n = len(self.classes)
+        wrong = (values > n) & (values != BACKGROUND) | (values < 0)
+        if wrong.any():
+            raise BadInput(
+                f"The mask of '{name}' holds the value {values[wrong].flat[0]} but there are only "
+                f"{n} classes; map its values to 1..{n}, or name more classes."
+            )
+        return values.astype(np.uint8, copy=False)
+
+    def _write(self, item: Item, region: Region, values: np.ndarray | int) -> None:
+        item.annotation[region] = values
+        self._bump()
+        edge = BLOCK[self.ndim]
+        blocks = tuple(slice(s.start // edge, -(-s.stop // edge)) for s in region)
+        aligned = tuple(slice(b.start * edge, b.stop * edge) for b in blocks)
+        item.counts[(slice(None), *blocks)] = count_blocks(
+            item.annotation[aligned], len(self.classes)
+        )
+        item.touched[blocks] = self.version
+
+    def _bump(self) -> None:
+        self.version += 1
+        self._changed.notify_all()
+
+
+def count_blocks(annotation: np.ndarray, n_classes: int) -> np.ndarray:
+    """Pixels of background and each class in every block: (1 + classes, *blocks)."""
+    grid, edge = block_grid(annotation.shape), BLOCK[annotation.ndim]
+    short = [(0, g * edge - n) for g, n in zip(grid, annotation.shape, strict=True)]
+    padded = np.pad(annotation, short)
+    split = padded.reshape([n for g in grid for n in (g, edge)])
+    inside = tuple(range(1, 2 * len(grid), 2))
+    values = [BACKGROUND, *range(1, n_classes + 1)]
+    present = np.zeros(256, bool)
+    present[np.unique(padded)] = True
+    empty = np.zeros(grid, np.int64)
+    return np.stack([(split == v).sum(inside) if present[v] else empty for v in values])
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How the values of a foreign mask become classes: value -> 0 for background, or its class."""
+
+    values: dict[int, int]
+    objects: bool = False  # every value but 0 is one object of class 1
+
+    @property
+    def n_classes(self) -> int:
+        return 1 if self.objects else max(1, *self.values.values())
+
+    def describe(self) -> str:
+        """The mapping in words, to be shown before it is used."""
+        if self.objects:
+            return "0 is background, every other value is one object of class 1"
+        words = (f"{v} is {'class ' + str(c) if c else 'background'}" for v, c in self.values.items())
+        return ", ".join(words)
+
+    def apply(self, mask: np.ndarray) -> np.ndarray:
+        """The mask as 0 = background and 1..N = classes."""
+        if self.objects:
+            return (mask != 0).astype(np.uint8)
+        if not self.values:
+            return np.zeros(mask.shape, np.uint8)
+        keys = np.array(sorted(self.values))
+        table = np.array([self.values[k] for k in keys.tolist()], np.uint8)
+        place = np.minimum(np.searchsorted(keys, mask), len(keys) - 1)
+        strange = keys[place] != mask
+        if strange.any():
+            raise BadInput(
+                f"A mask holds the value {mask[strange].flat[0]}, which is mapped to no class; "
+                f"add it to the mapping ({self.describe()})."
+            )
+        return table[place]
+
+
+def mask_values(masks: Iterable[np.ndarray]) -> list[int]:
+    """The distinct values of all masks together, sorted."""
+    found: set[int] = set()
+    for mask in masks:
+        found.update(np.unique(mask).tolist())
+    return sorted(int(v) for v in found)
+
+
+def guess_mapping(values: list[int]) -> Mapping:
+    """The likeliest reading of complete masks: codes like 0/255 and 0/128/255, classes, or objects."""
+    if len(values) > MANY_VALUES or (values and values[-1] > 255):
+        return Mapping({}, objects=True)
+    classes = [v for v in values if v != 0]
+    if classes and classes[-1] <= MANY_VALUES:  # class numbers already: keep them, gaps and all
+        return Mapping({v: v for v in values})
+    return Mapping({v: rank for rank, v in enumerate([0, *classes])})

@@ -1,0 +1,161 @@
+"""Annotation held out to judge by: blocks, or whole images, no nearer than the net can see."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from napari_unet.annotation import BLOCK, Item, Region
+
+TRAIN, HELD, BUFFER = 0, 1, 2
+# Holding out may take at most this multiple of its share away from training, buffers included.
+COST = 1.25
+# From so many images on, whole images are held out.
+MANY_IMAGES = 5
+WINDOWS = 8  # held-out rectangles at most
+
+
+class HoldOut:
+    """Which blocks are trained on, judged by, or left unused between the two.
+
+    What has once been trained on is never held out later, what is held out stays so.
+    """
+
+    def __init__(self, share: float, halo: tuple[int, ...], seed: int) -> None:
+        self.share = share
+        self._halo = halo
+        self._rng = np.random.default_rng(seed)
+        self.roles: dict[str, np.ndarray] = {}
+        self.windows: dict[str, list[Region]] = {}  # in pixels
+        self._trained: dict[str, np.ndarray] = {}
+
+    def update(self, items: tuple[Item, ...]) -> None:
+        """Give every block of the present annotation its role."""
+        for item in items:
+            grid = item.touched.shape
+            self.roles.setdefault(item.name, np.zeros(grid, np.uint8))
+            self.windows.setdefault(item.name, [])
+            self._trained.setdefault(item.name, np.zeros(grid, bool))
+        if self.share and items:
+            if len(items) >= MANY_IMAGES:
+                self._hold_images(items)
+            else:
+                self._hold_windows(items)
+        for item in items:
+            free = self.roles[item.name] == TRAIN
+            self._trained[item.name] |= free & (item.counts.sum(0) > 0)
+
+    def held(self, items: tuple[Item, ...]) -> int:
+        """Labelled pixels that are held out."""
+        return sum(int(i.counts[:, self.roles[i.name] == HELD].sum()) for i in items)
+
+    def _hold_images(self, items: tuple[Item, ...]) -> None:
+        total = sum(i.labelled for i in items)
+        for place in self._rng.permutation(len(items)):
+            item = items[place]
+            if self.held(items) >= 0.75 * self.share * total:
+                return
+            fresh = not self._trained[item.name].any() and not self.windows[item.name]
+            small = item.labelled <= COST * self.share * total
+            if fresh and small and item.labelled and self._leaves_classes(items, item):
+                self.roles[item.name][:] = HELD
+                self.windows[item.name] = [tuple(slice(0, n) for n in item.annotation.shape)]
+
+    def _leaves_classes(self, items: tuple[Item, ...], item: Item) -> bool:
+        left = sum(_trainable(i, self.roles[i.name]) for i in items if i is not item)
+        return bool(np.all((left > 0) | (_trainable(item, self.roles[item.name]) == 0)))
+
+    def _hold_windows(self, items: tuple[Item, ...]) -> None:
+        total = sum(i.labelled for i in items)
+        while sum(map(len, self.windows.values())) < WINDOWS:
+            held = self.held(items)
+            taken = total - sum(int(_trainable(i, self.roles[i.name]).sum()) for i in items)
+            wanted, allowed = self.share * total - held, COST * self.share * total - taken
+            if wanted < 0.25 * self.share * total:
+                return
+            found = [f for i in items if (f := self._best_window(i, items, wanted, allowed))]
+            if not found:
+                return
+            _, item, window = max(found, key=lambda f: f[0])
+            self._take(item, window)
+
+    def _take(self, item: Item, window: Region) -> None:
+        edge = BLOCK[item.annotation.ndim]
+        role, held = self.roles[item.name], self.roles[item.name][window]
+        around = _grown(window, self._margin(item), role.shape)
+        role[around] = np.where(role[around] == TRAIN, BUFFER, role[around])
+        held[:] = HELD
+        sizes = item.annotation.shape
+        pixels = (slice(w.start * edge, min(w.stop * edge, n)) for w, n in zip(window, sizes, strict=True))
+        self.windows[item.name].append(tuple(pixels))
+
+    def _margin(self, item: Item) -> tuple[int, ...]:
+        edge = BLOCK[item.annotation.ndim]
+        return tuple(-(-h // edge) for h in self._halo)
+
+    def _best_window(
+        self, item: Item, items: tuple[Item, ...], wanted: float, allowed: float
+    ) -> tuple[float, Item, Region] | None:
+        """The window that holds out most for what it takes away from training, if it is worth it."""
+        role = self.roles[item.name]
+        counts = item.counts * (role == TRAIN)
+        sums = _summed(counts)
+        seen = _summed(self._trained[item.name][None].astype(np.int64))
+        kept = sum(_trainable(i, self.roles[i.name]) for i in items)
+        best: tuple[float, Item, Region] | None = None
+        for window in _windows(role.shape):
+            inside = _inside(sums, window)
+            around = _inside(sums, _grown(window, self._margin(item), role.shape))
+            if around.sum() > allowed or np.any((kept > 0) & (around >= 0.7 * kept)):
+                continue
+            if _inside(seen, _grown(window, self._margin(item), role.shape)).any():
+                continue
+            variety = (inside > 0).sum() / max(1, (kept > 0).sum())
+            worth = (min(inside.sum(), wanted) - 0.25 * (around - inside).sum()) * variety
+            if worth > 0.02 * wanted and (best is None or worth > best[0]):
+                best = (float(worth), item, window)
+        return best
+
+
+def _trainable(item: Item, role: np.ndarray) -> np.ndarray:
+    return item.counts[:, role == TRAIN].sum(1)
+
+
+def _windows(grid: tuple[int, ...]) -> list[Region]:
+    """Square windows of some sizes at evenly spread places, in blocks."""
+    out: list[Region] = []
+    for size in sorted({max(1, round(min(grid) * f)) for f in (0.15, 0.25, 0.4, 0.6)} | {max(grid)}):
+        sizes = [min(size, n) for n in grid]
+        starts = [
+            np.unique(np.linspace(0, n - s, min(n - s + 1, 9)).astype(int)).tolist()
+            for n, s in zip(grid, sizes, strict=True)
+        ]
+        out += [
+            tuple(slice(a, a + s) for a, s in zip(corner, sizes, strict=True))
+            for corner in itertools.product(*starts)
+        ]
+    return out
+
+
+def _grown(window: Region, margin: tuple[int, ...], grid: tuple[int, ...]) -> Region:
+    return tuple(
+        slice(max(0, w.start - m), min(n, w.stop + m))
+        for w, m, n in zip(window, margin, grid, strict=True)
+    )
+
+
+def _summed(values: np.ndarray) -> np.ndarray:
+    """Summed-area table over all but the first axis, with a leading zero on each."""
+    out = np.pad(values, [(0, 0)] + [(1, 0)] * (values.ndim - 1))
+    for axis in range(1, values.ndim):
+        out = out.cumsum(axis)
+    return out
+
+
+def _inside(sums: np.ndarray, window: Region) -> np.ndarray:
+    total = np.zeros(len(sums), sums.dtype)
+    for corner in itertools.product((0, 1), repeat=len(window)):
+        place = tuple(w.stop if c else w.start for w, c in zip(window, corner, strict=True))
+        total += (-1) ** (len(window) - sum(corner)) * sums[(slice(None), *place)]
+    return total

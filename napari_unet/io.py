@@ -1,0 +1,303 @@
+"""Images and masks as the rest works with them: read, their axes in one order, matched in pairs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unet.axes import ORDER, check_array, resolve_axes
+from napari_unet.formats import SUFFIXES, Raw, is_zarr, lazy_array, read_raw, reading
+from napari_unet.run import BadInput
+
+Color = tuple[int, int, int]
+
+_RGBA_TYPES = ("uint8", "uint16")
+_MAX_COLORS = 255
+_RINGING = 64  # how far JPEG may move a value of 0 or 255
+_MASK_ENDING = re.compile(r"[._-](masks?|labels?|seg)$", re.IGNORECASE)
+_ENDING = re.compile(r"(\.ome)?\.(zarr|[^.]+)$|\.nii\.gz$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image, its axes always in the order C, [T], [Z], Y, X."""
+
+    data: Any  # numpy, or dask where the file is large or a zarr
+    axes: str
+    name: str
+    source_axes: str
+    spacing: tuple[float, ...]
+    unit: str = "pixel"
+    path: Path | None = None
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """The shape without channels: [T], [Z], Y, X."""
+        return tuple(int(n) for n in self.data.shape[1:])
+
+    @property
+    def n_channels(self) -> int:
+        return int(self.data.shape[0])
+
+    def describe(self) -> str:
+        """One line that shows how the file was understood."""
+        sizes = ", ".join(f"{a} {n}" for a, n in zip(self.axes, self.data.shape, strict=True))
+        steps = " x ".join(f"{step:g}" for step in self.spacing)
+        return (
+            f"{self.name}: {self.source_axes} read as {sizes}; {self.data.dtype}; "
+            f"pixel size {steps} {self.unit}"
+        )
+
+
+def as_image(
+    array: Any,
+    axes: str | None = None,
+    name: str = "image",
+    spacing: Sequence[float] | None = None,
+) -> Image:
+    """Take an array as an image; `axes` are in its own order, `spacing` is that of [Z], Y, X."""
+    image = _image(Raw(_array(array, name)), axes, name, name)
+    if spacing is None:
+        return image
+    if len(spacing) != len(image.spacing) or not all(0 < step < np.inf for step in spacing):
+        raise BadInput(
+            f"{name} cannot have the pixel size {tuple(spacing)}: "
+            f"give {len(image.spacing)} numbers above 0."
+        )
+    return replace(image, spacing=tuple(float(step) for step in spacing))
+
+
+def read_image(path: str | Path, axes: str | None = None) -> Image:
+    """Read an image; a large one stays on disk and is read where it is looked at."""
+    path = Path(path)
+    return replace(_image(read_raw(path), axes, stem(path), str(path)), path=path)
+
+
+def read_mask(
+    path: str | Path, axes: str | None = None, colors: Sequence[Color] | None = None
+) -> np.ndarray:
+    """Read a mask as integers in the order [T], [Z], Y, X.
+
+    A mask in colour is numbered from 1 by `colors`, or else by its own, dark to bright; black is 0.
+    Give the colours of a whole folder where not every mask shows all of them.
+    """
+    data, lossy = _mask_channels(Path(path), axes)
+    if lossy:
+        return _threshold(data, path)
+    if _is_grey(data):
+        return _whole_numbers(data[0], path)
+    packed = _packed(data, path)
+    table = [_pack(c) for c in colors] if colors is not None else _palette(packed, path)
+    return _numbered(packed, table, path)
+
+
+def mask_colors(path: str | Path) -> list[Color]:
+    """List the colours of a mask but black, dark to bright; none if it is not in colour."""
+    data, lossy = _mask_channels(Path(path), None)
+    if lossy or _is_grey(data):
+        return []
+    return [_unpack(value) for value in _palette(_packed(data, path), path)]
+
+
+def list_images(path: str | Path) -> list[Path]:
+    """List the readable images of a folder by name, or the file itself; pass by what is none."""
+    path = Path(path)
+    if not path.exists():
+        raise BadInput(f"{path} does not exist: check the name.")
+    if path.is_file() or is_zarr(path):
+        return [path]
+    with reading(path):
+        found = sorted(item for item in path.iterdir() if _looks_readable(item))
+    if not found:
+        raise BadInput(f"{path} holds no images: give a folder with {', '.join(SUFFIXES)}.")
+    return found
+
+
+def match_pairs(images: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Each image with the mask of its name, which may end in _mask, _label or _seg."""
+    images = list(images)
+    by_stem = _by_stem(masks)
+    pairs = [(image, by_stem[stem(image)]) for image in images if stem(image) in by_stem]
+    lonely = [image.name for image in images if stem(image) not in by_stem]
+    if lonely:
+        more = f" and {len(lonely) - 3} more" if len(lonely) > 3 else ""
+        raise BadInput(
+            f"No mask is named like {', '.join(lonely[:3])}{more}: "
+            "give each mask the name of its image, with or without _mask at its end."
+        )
+    return pairs
+
+
+def stem(path: Path) -> str:
+    """Cut the suffix off a file name, also a double one as in .ome.tif."""
+    return _ENDING.sub("", path.name) or path.name
+
+
+def _by_stem(masks: Iterable[Path]) -> dict[str, Path]:
+    """Masks by the stems they answer to; a name as it stands goes before one shortened."""
+    exact: dict[str, Path] = {}
+    shortened: dict[str, Path] = {}
+    for mask in masks:
+        name = stem(mask)
+        short = _MASK_ENDING.sub("", name)
+        _add(exact, name, mask)
+        if short != name:
+            _add(shortened, short, mask)
+    return shortened | exact
+
+
+def _add(table: dict[str, Path], name: str, mask: Path) -> None:
+    if name in table:
+        raise BadInput(
+            f"{table[name]} and {mask} are masks of the same name: keep one, move the other away."
+        )
+    table[name] = mask
+
+
+def _looks_readable(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    return is_zarr(path) if path.is_dir() else path.suffix.lower() in SUFFIXES
+
+
+# ---- images
+
+
+def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
+    data = raw.data
+    shape = tuple(int(n) for n in data.shape)
+    check_array(shape, data.dtype.kind, where)
+    source = resolve_axes(shape, raw.axes, axes, where)
+    guessed = axes is None and (raw.axes is None or "S" not in raw.axes)
+    if guessed and source.endswith("YXC") and shape[-1] == 4 and data.dtype.name in _RGBA_TYPES:
+        data = data[..., :3]
+    kept = "C" + "".join(a for a in ORDER[1:] if a in source)
+    spacing = tuple(raw.spacing.get(a, 1.0) for a in kept if a in "ZYX")
+    return Image(_plain(_ordered(data, source)), kept, name, source, spacing, raw.unit)
+
+
+def _ordered(data: Any, axes: str) -> Any:
+    """Bring named axes into their order and add a channel axis where there is none."""
+    data = data.transpose([axes.index(a) for a in ORDER if a in axes])
+    return data if "C" in axes else data[None]
+
+
+def _plain(data: Any) -> Any:
+    """Types that every library takes: native byte order, no booleans, no 128-bit floats."""
+    dtype = data.dtype
+    if dtype.kind == "b":
+        return data.astype(np.uint8)
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return data.astype(np.float64)
+    return data if dtype.isnative else data.astype(dtype.newbyteorder("="))
+
+
+def _array(array: Any, name: str) -> Any:
+    """NumPy and dask as they are, zarr as dask, lists and the like as NumPy."""
+    if isinstance(array, np.ndarray) or hasattr(array, "dask"):
+        return array
+    if hasattr(array, "chunks"):
+        return lazy_array(array, name)
+    with reading(name):
+        return np.asarray(array)
+
+
+# ---- masks
+
+
+def _mask_channels(path: Path, axes: str | None) -> tuple[np.ndarray, bool]:
+    """Read a mask with its channels first, and whether its file format changes values."""
+    raw = read_raw(path, as_mask=True)
+    shape = tuple(int(n) for n in raw.data.shape)
+    check_array(shape, raw.data.dtype.kind, str(path))
+    source = resolve_axes(shape, raw.axes, axes, str(path), mask=True)
+    data = _plain(np.asarray(_ordered(raw.data, source)))
+    if raw.axes is None and data.shape[0] == 4:
+        data = data[:3]
+    if data.shape[0] not in (1, 3) or (data.shape[0] == 3 and data.dtype.name not in _RGBA_TYPES):
+        raise BadInput(
+            f"{path} has {data.shape[0]} channels of {data.dtype}, a mask has one or is 8-bit RGB: "
+            "save its labels as one channel."
+        )
+    return data, raw.lossy
+
+
+def _is_grey(data: np.ndarray) -> bool:
+    return bool((data == data[:1]).all())
+
+
+def _whole_numbers(data: np.ndarray, path: str | Path) -> np.ndarray:
+    if data.dtype.kind == "f":
+        if not bool((np.isfinite(data) & (data == np.round(data))).all()):
+            raise BadInput(
+                f"{path} holds float labels that are not whole numbers: "
+                "round them or give an integer mask."
+            )
+        if bool((np.abs(data) > 2**53).any()):
+            raise BadInput(f"{path} holds labels beyond 2^53: give an integer mask.")
+    if bool((data < 0).any()):
+        raise BadInput(f"{path} holds negative labels: give a mask of 0 and above.")
+    if data.dtype.kind == "f":
+        return data.astype(np.min_scalar_type(int(data.max())))
+    return data
+
+
+def _threshold(data: np.ndarray, path: str | Path) -> np.ndarray:
+    """Undo JPEG on a black-and-white mask, the one kind that survives it."""
+    dark, bright = data < _RINGING, data > 255 - _RINGING
+    clear = dark.all(axis=0) | bright.all(axis=0)
+    if float(clear.mean()) < 0.99:
+        raise BadInput(
+            f"{path} is a JPEG, which changes the values of a mask: save the mask as PNG or TIFF."
+        )
+    return (data.mean(axis=0) >= 128).astype(np.uint8)
+
+
+def _packed(data: np.ndarray, path: str | Path) -> np.ndarray:
+    """Each colour as one number."""
+    if data.dtype != np.uint8:
+        raise BadInput(f"{path} is a colour mask of 16 bits: save its labels as one channel.")
+    red, green, blue = data.astype(np.uint32)
+    return (red << 16) | (green << 8) | blue
+
+
+def _palette(packed: np.ndarray, path: str | Path) -> list[int]:
+    values = [int(value) for value in np.unique(packed)]
+    if len(values) > _MAX_COLORS:
+        raise BadInput(
+            f"{path} has {len(values)} colours and looks like a photograph, not a mask: "
+            "give the mask."
+        )
+    return sorted((value for value in values if value), key=_brightness)
+
+
+def _numbered(packed: np.ndarray, table: list[int], path: str | Path) -> np.ndarray:
+    labels = np.zeros(packed.shape, np.uint8)
+    for number, value in enumerate(table, start=1):
+        labels[packed == value] = number
+    unknown = packed[(labels == 0) & (packed != 0)]
+    if unknown.size:
+        raise BadInput(
+            f"{path} has the colour {_unpack(int(unknown[0]))}, which is not among those given: "
+            "add it to them."
+        )
+    return labels
+
+
+def _brightness(value: int) -> tuple[float, Color]:
+    red, green, blue = _unpack(value)
+    return 0.299 * red + 0.587 * green + 0.114 * blue, (red, green, blue)
+
+
+def _pack(color: Color) -> int:
+    red, green, blue = (int(c) for c in color)
+    return (red << 16) | (green << 8) | blue
+
+
+def _unpack(value: int) -> Color:
+    return value >> 16, value >> 8 & 255, value & 255

@@ -1,0 +1,69 @@
+"""Intensities brought to one scale, from statistics of the whole image and never of a tile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from napari_unet.config import Frozen
+
+SAMPLE_BLOCKS = 64
+SAMPLE_PIXELS = 1_000_000
+
+
+class Stats(Frozen):
+    """The low and high intensity of each channel of one image."""
+
+    low: tuple[float, ...] = Field(description="First percentile of each channel")
+    high: tuple[float, ...] = Field(description="99th percentile of each channel")
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels (C, ...) with the low at -1 and the high at 1, as float32."""
+        shape = (-1,) + (1,) * (pixels.ndim - 1)
+        low, high = np.float32(self.low), np.float32(self.high)
+        scale = 2 / np.maximum(high - low, 1e-6 * np.maximum(1, np.abs(high)))
+        out = pixels.astype(np.float32)
+        out -= low.reshape(shape)
+        out *= scale.reshape(shape)
+        out -= 1
+        np.nan_to_num(out, copy=False, nan=-1.0, posinf=1.0, neginf=-1.0)
+        return np.clip(out, -4, 4, out=out)
+
+
+def measure(image: Any, low: float = 1.0, high: float = 99.0) -> Stats:
+    """The percentiles of an image (C, *spatial); a large one is sampled in evenly spread blocks."""
+    pixels = spread_sample(image)
+    found = np.empty((2, len(pixels)))
+    for channel, values in enumerate(pixels):
+        finite = values[np.isfinite(values)]
+        found[:, channel] = np.percentile(finite, [low, high]) if finite.size else (0.0, 1.0)
+    return Stats(low=tuple(found[0].tolist()), high=tuple(found[1].tolist()))
+
+
+def outside(stats: Stats, seen: list[Stats]) -> bool:
+    """Whether an image's intensity range lies far outside those that a model was trained on."""
+    if not seen:
+        return False
+    width = max(h - lo for s in seen for h, lo in zip(s.high, s.low, strict=True)) or 1.0
+    floor = min(min(s.low) for s in seen) - 2 * width
+    ceiling = max(max(s.high) for s in seen) + 2 * width
+    narrow = max(h - lo for h, lo in zip(stats.high, stats.low, strict=True)) < width / 50
+    return min(stats.low) < floor or max(stats.high) > ceiling or narrow
+
+
+def spread_sample(image: Any) -> np.ndarray:
+    """All pixels of an image (C, n), or those of evenly spread blocks of a large one."""
+    spatial = image.shape[1:]
+    if np.prod(spatial) <= SAMPLE_PIXELS:
+        return np.asarray(image).reshape(image.shape[0], -1)
+    per_axis = max(1, round(SAMPLE_BLOCKS ** (1 / len(spatial))))
+    edge = max(1, round((SAMPLE_PIXELS / SAMPLE_BLOCKS) ** (1 / len(spatial))))
+    starts = [np.unique(np.linspace(0, max(0, n - edge), per_axis).astype(int)) for n in spatial]
+    corners = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(spatial))
+    blocks = [
+        np.asarray(image[(slice(None), *(slice(c, c + edge) for c in corner))])
+        for corner in corners.tolist()
+    ]
+    return np.concatenate([b.reshape(b.shape[0], -1) for b in blocks], 1)

@@ -1,0 +1,251 @@
+"""Where the next patches come from: only where something is labelled, the neglected more often."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_unet.annotation import BLOCK, Item, TrainingSet
+from napari_unet.config import BACKGROUND, UNLABELLED
+from napari_unet.holdout import TRAIN, HoldOut
+from napari_unet.normalise import Stats, measure
+
+FRESH_STEPS = 100  # for about so many steps a new stroke is drawn more often
+FRESH_BOOST = 2.0
+CACHE_BYTES = 256 * 2**20  # pixels of lazy images kept in memory
+CACHE_EDGE = {2: 256, 3: 64}
+
+
+@dataclass(frozen=True)
+class Spot:
+    """The centre of one patch, in pixels of its image, and the block it was drawn from."""
+
+    item: Item
+    centre: tuple[int, ...]
+    block: int
+
+
+class Sampler:
+    """Draws patch centres from the labelled blocks of a live training set."""
+
+    def __init__(self, training_set: TrainingSet, holdout: HoldOut, seed: int) -> None:
+        self.set = training_set
+        self.holdout = holdout
+        self.rng = np.random.default_rng(seed)
+        self.items: tuple[Item, ...] = ()
+        self.version = -1
+        self._fresh: dict[str, np.ndarray] = {}  # per block, the step at which it was last painted
+        self._error: dict[str, np.ndarray] = {}  # per block, how badly it was predicted lately
+        self._sums: dict[tuple[str, int], np.ndarray] = {}
+        self._class_odds = np.zeros(0)
+        self._per_item: list[np.ndarray] = []  # odds of each item, for each class
+
+    def refresh(self, step: int) -> bool:
+        """Take in what was painted since the last call; whether there was anything."""
+        self._sums.clear()
+        if self.set.version == self.version:
+            return False
+        before, self.version = self.version, self.set.version
+        self.items = self.set.items
+        self.holdout.update(self.items)
+        for item in self.items:
+            fresh = self._fresh.setdefault(item.name, np.full(item.touched.shape, -np.inf))
+            self._error.setdefault(item.name, np.ones(item.touched.shape))
+            if before >= 0:
+                fresh[item.touched > before] = step
+        counts = np.array([i.counts[:, self.role(i) == TRAIN].sum(1) for i in self.items])
+        total = counts.sum(0) if len(counts) else np.zeros(1)
+        # Half by number of pixels, half evenly over the classes: the rare are seen more often.
+        self._class_odds = _share(total) + _share((total > 0).astype(float))
+        # Half evenly over the images that have the class, half by the root of what they have.
+        self._per_item = [_share((c > 0).astype(float)) + _share(np.sqrt(c)) for c in counts.T]
+        return True
+
+    def role(self, item: Item) -> np.ndarray:
+        return self.holdout.roles[item.name]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is labelled that may be trained on."""
+        return not self._class_odds.sum()
+
+    def draw(self, number: int, step: int) -> list[Spot]:
+        """The centres of so many patches."""
+        classes = self.rng.choice(len(self._class_odds), number, p=_share(self._class_odds))
+        return [self._spot(int(c), step) for c in classes]
+
+    def _spot(self, row: int, step: int) -> Spot:
+        item = self.items[self.rng.choice(len(self.items), p=_share(self._per_item[row]))]
+        sums = self._block_sums(item, row, step)
+        block = int(np.searchsorted(sums, self.rng.random() * sums[-1], "right"))
+        edge = BLOCK[item.annotation.ndim]
+        corner = np.array(np.unravel_index(block, item.touched.shape)) * edge
+        part = item.annotation[tuple(slice(c, c + edge) for c in corner)]
+        inside = np.flatnonzero(part == (row or BACKGROUND))
+        # The label may have been erased since it was counted; then any pixel of the block will do.
+        pick = self.rng.choice(inside) if len(inside) else self.rng.integers(part.size)
+        centre = corner + np.array(np.unravel_index(int(pick), part.shape))
+        return Spot(item, tuple(centre.tolist()), block)
+
+    def _block_sums(self, item: Item, row: int, step: int) -> np.ndarray:
+        key = (item.name, row)
+        if key not in self._sums:
+            age = (self._fresh[item.name] - step) / FRESH_STEPS
+            odds = item.counts[row] * (self.role(item) == TRAIN)
+            odds = odds * self._error[item.name] * (1 + FRESH_BOOST * np.exp(age))
+            self._sums[key] = odds.ravel().cumsum()
+        return self._sums[key]
+
+    def feedback(self, spots: list[Spot], errors: np.ndarray) -> None:
+        """Remember how badly each patch was predicted; relative to the batch, within 1/2 to 2."""
+        relative = np.clip(errors / max(float(errors.mean()), 1e-6), 0.5, 2)
+        for spot, error in zip(spots, relative.tolist(), strict=True):
+            flat = self._error[spot.item.name].reshape(-1)
+            flat[spot.block] += 0.3 * (error - flat[spot.block])
+
+    def state(self) -> dict[str, Any]:
+        """Everything random or remembered, for a checkpoint."""
+        return {
+            "rng": self.rng.bit_generator.state,
+            "fresh": {k: v.tolist() for k, v in self._fresh.items()},
+            "error": {k: v.tolist() for k, v in self._error.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.rng.bit_generator.state = state["rng"]
+        self._fresh = {k: np.array(v) for k, v in state["fresh"].items()}
+        self._error = {k: np.array(v) for k, v in state["error"].items()}
+
+
+def _share(odds: np.ndarray) -> np.ndarray:
+    total = odds.sum()
+    return odds / total if total else odds
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A batch of axis-aligned crops, before they are warped."""
+
+    images: np.ndarray  # (B, C, *shape) float32, normalised
+    labels: np.ndarray  # (B, *shape) uint8
+    weights: np.ndarray | None  # (B, *shape) float32
+
+
+def cut(spots: list[Spot], shape: tuple[int, ...], roles: HoldOut | None = None) -> Cut:
+    """Crops of one shape around the spots; mirrored, and unlabelled, outside their image."""
+    images, labels, weights = [], [], []
+    for spot in spots:
+        item = spot.item
+        wanted = [np.arange(c - s // 2, c - s // 2 + s) for c, s in zip(spot.centre, shape, strict=True)]
+        sizes = item.annotation.shape
+        images.append(item_stats(item).apply(gather(_readable(item), wanted)))
+        label = gather(item.annotation, wanted)
+        for axis, (place, n) in enumerate(zip(wanted, sizes, strict=True)):
+            label[_along(axis, (place < 0) | (place >= n), len(sizes))] = UNLABELLED
+        if roles is not None and (role := roles.roles[item.name]).any():
+            edge = BLOCK[len(sizes)]
+            blocks = [np.clip(w, 0, n - 1) // edge for w, n in zip(wanted, sizes, strict=True)]
+            label[role[np.ix_(*blocks)] != TRAIN] = UNLABELLED
+        labels.append(label)
+        if item.weights is not None:
+            weights.append(gather(item.weights, wanted))
+        else:
+            weights.append(None)
+    some = any(w is not None for w in weights)
+    ones = np.ones(shape, np.float32)
+    return Cut(
+        np.stack(images),
+        np.stack(labels),
+        np.stack([ones if w is None else w for w in weights]) if some else None,
+    )
+
+
+def _along(axis: int, outside: np.ndarray, ndim: int) -> tuple[Any, ...]:
+    return (slice(None),) * axis + (outside,) + (slice(None),) * (ndim - axis - 1)
+
+
+def item_stats(item: Item) -> Stats:
+    """The item's intensity statistics, measured once."""
+    if "stats" not in item.cache:
+        item.cache["stats"] = measure(item.image)
+    stats: Stats = item.cache["stats"]
+    return stats
+
+
+def _readable(item: Item) -> Any:
+    if isinstance(item.image, np.ndarray):
+        return item.image
+    if "blocks" not in item.cache:
+        item.cache["blocks"] = BlockCache(item.image)
+    return item.cache["blocks"]
+
+
+def gather(image: Any, wanted: list[np.ndarray]) -> np.ndarray:
+    """Pixels at the given indices along the last axes, mirrored at the borders."""
+    sizes = image.shape[-len(wanted) :]
+    indices = [mirror(w, n) for w, n in zip(wanted, sizes, strict=True)]
+    lead = (slice(None),) * (len(image.shape) - len(wanted))
+    low = [int(i.min()) for i in indices]
+    box = tuple(slice(lo, int(i.max()) + 1) for lo, i in zip(low, indices, strict=True))
+    part = np.asarray(image[(*lead, *box)])
+    for axis, (index, lo) in enumerate(zip(indices, low, strict=True)):
+        axis += len(lead)
+        if len(index) != part.shape[axis] or index[0] > index[-1]:
+            part = np.take(part, index - lo, axis)
+        elif not np.array_equal(index, np.arange(lo, lo + len(index))):
+            part = np.take(part, index - lo, axis)
+    return part.copy() if np.shares_memory(part, image) else part
+
+
+def mirror(index: np.ndarray, size: int) -> np.ndarray:
+    """Indices folded back into 0..size-1 as if the image were mirrored at its edges."""
+    period = max(1, 2 * size - 2)
+    folded = np.abs(index) % period
+    return np.minimum(np.where(folded >= size, period - folded, folded), size - 1)
+
+
+class BlockCache:
+    """A lazy image read in blocks; the most recently used stay in memory."""
+
+    def __init__(self, image: Any) -> None:
+        self.image = image
+        self.shape = tuple(image.shape)
+        self._edge = CACHE_EDGE[len(self.shape) - 1]
+        self._blocks: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
+        self._bytes = 0
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        spatial = region[1:]
+        out: np.ndarray | None = None
+        starts = [range(s.start // self._edge, -(-s.stop // self._edge)) for s in spatial]
+        for place in np.ndindex(*map(len, starts)):
+            key = tuple(r[p] for r, p in zip(starts, place, strict=True))
+            block = self._block(key)
+            if out is None:
+                out = np.empty(
+                    (self.shape[0], *(s.stop - s.start for s in spatial)), block.dtype
+                )
+            here, there = [], []
+            for k, s, n in zip(key, spatial, block.shape[1:], strict=True):
+                first = k * self._edge
+                a, b = max(first, s.start), min(first + n, s.stop)
+                here.append(slice(a - s.start, b - s.start))
+                there.append(slice(a - first, b - first))
+            out[(slice(None), *here)] = block[(slice(None), *there)]
+        assert out is not None
+        return out
+
+    def _block(self, key: tuple[int, ...]) -> np.ndarray:
+        if key in self._blocks:
+            self._blocks.move_to_end(key)
+            return self._blocks[key]
+        box = tuple(slice(k * self._edge, (k + 1) * self._edge) for k in key)
+        block = np.asarray(self.image[(slice(None), *box)])
+        self._blocks[key] = block
+        self._bytes += block.nbytes
+        while self._bytes > CACHE_BYTES and len(self._blocks) > 1:
+            self._bytes -= self._blocks.popitem(last=False)[1].nbytes
+        return block
