@@ -49,13 +49,21 @@ class Item:
 class TrainingSet:
     """Images with annotations that may change while a net trains on them."""
 
-    def __init__(self, classes: tuple[SegClass, ...], ndim: int = 2) -> None:
+    def __init__(
+        self,
+        classes: tuple[SegClass, ...],
+        ndim: int = 2,
+        spacing: tuple[float, ...] = (),
+        unit: str = "pixel",
+    ) -> None:
         if not 1 <= len(classes) <= MAX_CLASSES:
             raise BadInput(
                 f"{len(classes)} classes were asked for; give between 1 and {MAX_CLASSES}."
             )
         self.classes = classes
         self.ndim = ndim
+        self.spacing = spacing
+        self.unit = unit
         self.version = 0
         self._items: dict[str, Item] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -86,6 +94,12 @@ class TrainingSet:
             raise BadInput(
                 f"Image '{name}' has {len(shape)} spatial axes {shape}, this training set has "
                 f"{self.ndim}; say which axes it has."
+            )
+        others = {i.image.shape[0] for i in self.items} - {image.shape[0]}
+        if others:
+            raise BadInput(
+                f"Image '{name}' has {image.shape[0]} channels but the others have {others.pop()}; "
+                "train on images of one kind."
             )
         values = np.zeros(shape, np.uint8) if annotation is None else self._checked(name, annotation)
         if values.shape != shape:

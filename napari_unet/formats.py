@@ -313,6 +313,9 @@ def _lazy_series(series: Any, path: Path, stack: ExitStack) -> Any:
     import zarr
 
     _check_size(series.shape, series.dtype)
+    if series.dataoffset is not None:  # one uncompressed block, often a single strip: map it
+        dtype = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
+        return lazy_array(np.memmap(path, dtype, "r", series.dataoffset, series.shape), path)
     stored = _Stored(zarr.open(series.aszarr(level=0), mode="r"), path)
     if stored.shape != tuple(series.shape):
         raise ValueError(f"shape {stored.shape} instead of {series.shape}")

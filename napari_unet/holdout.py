@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,25 @@ class HoldOut:
     def held(self, items: tuple[Item, ...]) -> int:
         """Labelled pixels that are held out."""
         return sum(int(i.counts[:, self.roles[i.name] == HELD].sum()) for i in items)
+
+    def state(self) -> dict[str, Any]:
+        """Every decision taken, for a checkpoint."""
+        return {
+            "roles": {k: v.tolist() for k, v in self.roles.items()},
+            "trained": {k: v.tolist() for k, v in self._trained.items()},
+            "windows": {
+                k: [[(s.start, s.stop) for s in w] for w in v] for k, v in self.windows.items()
+            },
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.roles = {k: np.array(v, np.uint8) for k, v in state["roles"].items()}
+        self._trained = {k: np.array(v, bool) for k, v in state["trained"].items()}
+        self.windows = {
+            k: [tuple(slice(*s) for s in w) for w in v] for k, v in state["windows"].items()
+        }
+        self._rng.bit_generator.state = state["rng"]
 
     def _hold_images(self, items: tuple[Item, ...]) -> None:
         total = sum(i.labelled for i in items)

@@ -8,6 +8,7 @@ import numpy as np
 
 _NECK = 0.85  # a neck narrower than this share of the smaller side parts two objects
 _SMOOTHING = 1.0  # pixels; takes the ripples of a pixelated outline out of the distances
+_THINNEST = 1e-3
 
 
 def split_objects(
@@ -56,26 +57,27 @@ def _parted(
     from skimage.morphology import local_maxima, reconstruction
     from skimage.segmentation import watershed
 
-    if not region.any():
-        return np.zeros(region.shape, np.uint32)
     # In logarithms a neck is measured against the object's own size, so nothing is to be set.
     height = np.log(_thickness(region, probability, spacing))
     lowered = reconstruction(height + np.log(_NECK), height)
-    seeds = label(local_maxima(lowered) & region, connectivity=region.ndim)
-    parts = watershed(-height, seeds, mask=region, connectivity=region.ndim)
-    return parts.astype(np.uint32)
+    seeds = label(local_maxima(lowered), connectivity=region.ndim)
+    parts = watershed(-height, seeds, mask=np.pad(region, 1), connectivity=region.ndim)
+    return parts[(slice(1, -1),) * region.ndim].astype(np.uint32)
 
 
 def _thickness(
     region: np.ndarray, probability: np.ndarray | None, spacing: Sequence[float] | None
 ) -> np.ndarray:
+    """Measure how thick the region is at each pixel; a frame of background is added around it."""
     from scipy import ndimage
 
-    distance = ndimage.distance_transform_edt(np.pad(region, 1), sampling=spacing)
-    thickness = ndimage.gaussian_filter(distance, _SMOOTHING)[(slice(1, -1),) * region.ndim]
+    region = np.pad(region, 1)
+    distance = ndimage.distance_transform_edt(region, sampling=spacing)
+    thickness = ndimage.gaussian_filter(distance, _SMOOTHING)
     if probability is not None:
-        thickness = thickness * ndimage.gaussian_filter(probability.astype(float), _SMOOTHING)
-    return np.where(region, np.maximum(thickness, 1e-3), 1e-6)
+        padded = np.pad(probability.astype(float), 1, mode="edge")
+        thickness = thickness * ndimage.gaussian_filter(padded, _SMOOTHING)
+    return np.where(region, np.maximum(thickness, _THINNEST), _THINNEST / 1000)
 
 
 def _filled(region: np.ndarray, fill_holes: int) -> np.ndarray:

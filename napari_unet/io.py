@@ -228,7 +228,7 @@ def _mask_channels(path: Path, axes: str | None) -> tuple[np.ndarray, bool]:
 
 
 def _is_grey(data: np.ndarray) -> bool:
-    return bool((data == data[:1]).all())
+    return data.shape[0] == 1 or bool((data == data[:1]).all())
 
 
 def _whole_numbers(data: np.ndarray, path: str | Path) -> np.ndarray:

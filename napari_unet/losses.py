@@ -143,12 +143,13 @@ def border_weights(
     The U-Net paper's 1 + w0 exp(-(d1 + d2)^2 / (2 sigma^2)); labels are objects, 0 background.
     """
     weights = np.ones(instances.shape, np.float32)
-    names, numbers = np.unique(instances, return_inverse=True)
-    objects = np.searchsorted(names, instances) if names[0] == 0 else numbers + 1
-    objects = objects.reshape(instances.shape)
+    names = np.union1d(0, instances)
+    objects = np.searchsorted(names, instances)  # 0 for background, then 1, 2, ...
     if strength == 0 or objects.max(initial=0) < 2:
         return weights
-    where = ndimage.distance_transform_edt(objects == 0, False, True)
+    where = ndimage.distance_transform_edt(
+        objects == 0, return_distances=False, return_indices=True
+    )
     # The second nearest object is a neighbour of the nearest, so it has another colour: one
     # distance transform for each of a few colours finds both.
     coloured = _colours(objects[tuple(where)])[objects]

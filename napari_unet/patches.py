@@ -13,8 +13,10 @@ from napari_unet.config import BACKGROUND, UNLABELLED
 from napari_unet.holdout import TRAIN, HoldOut
 from napari_unet.normalise import Stats, measure
 
+REFRESH_STEPS = 20  # how often the odds are computed again
 FRESH_STEPS = 100  # for about so many steps a new stroke is drawn more often
 FRESH_BOOST = 2.0
+NEVER = -1e9
 CACHE_BYTES = 256 * 2**20  # pixels of lazy images kept in memory
 CACHE_EDGE = {2: 256, 3: 64}
 
@@ -39,20 +41,29 @@ class Sampler:
         self.version = -1
         self._fresh: dict[str, np.ndarray] = {}  # per block, the step at which it was last painted
         self._error: dict[str, np.ndarray] = {}  # per block, how badly it was predicted lately
+        self._lately: list[tuple[str, int, float]] = []  # errors not yet taken in
         self._sums: dict[tuple[str, int], np.ndarray] = {}
+        self._since = 0
         self._class_odds = np.zeros(0)
-        self._per_item: list[np.ndarray] = []  # odds of each item, for each class
+        self._item_odds: list[np.ndarray] = []  # for each class
 
     def refresh(self, step: int) -> bool:
-        """Take in what was painted since the last call; whether there was anything."""
-        self._sums.clear()
-        if self.set.version == self.version:
-            return False
+        """Take in what was painted and learned since the last call; whether anything was painted."""
+        painted = self.set.version != self.version
+        if painted:
+            self._take_in_annotation(step)
+        if painted or step - self._since >= REFRESH_STEPS:
+            self._take_in_errors()
+            self._since = step
+            self._sums.clear()
+        return painted
+
+    def _take_in_annotation(self, step: int) -> None:
         before, self.version = self.version, self.set.version
         self.items = self.set.items
         self.holdout.update(self.items)
         for item in self.items:
-            fresh = self._fresh.setdefault(item.name, np.full(item.touched.shape, -np.inf))
+            fresh = self._fresh.setdefault(item.name, np.full(item.touched.shape, NEVER))
             self._error.setdefault(item.name, np.ones(item.touched.shape))
             if before >= 0:
                 fresh[item.touched > before] = step
@@ -61,8 +72,13 @@ class Sampler:
         # Half by number of pixels, half evenly over the classes: the rare are seen more often.
         self._class_odds = _share(total) + _share((total > 0).astype(float))
         # Half evenly over the images that have the class, half by the root of what they have.
-        self._per_item = [_share((c > 0).astype(float)) + _share(np.sqrt(c)) for c in counts.T]
-        return True
+        self._item_odds = [_share((c > 0).astype(float)) + _share(np.sqrt(c)) for c in counts.T]
+
+    def _take_in_errors(self) -> None:
+        for name, block, error in self._lately:
+            flat = self._error[name].reshape(-1)
+            flat[block] += 0.3 * (error - flat[block])
+        self._lately.clear()
 
     def role(self, item: Item) -> np.ndarray:
         return self.holdout.roles[item.name]
@@ -72,14 +88,14 @@ class Sampler:
         """Whether nothing is labelled that may be trained on."""
         return not self._class_odds.sum()
 
-    def draw(self, number: int, step: int) -> list[Spot]:
-        """The centres of so many patches."""
+    def draw(self, number: int, jitter: tuple[int, ...]) -> list[Spot]:
+        """The centres of so many patches, a labelled pixel within the jitter of each."""
         classes = self.rng.choice(len(self._class_odds), number, p=_share(self._class_odds))
-        return [self._spot(int(c), step) for c in classes]
+        return [self._spot(int(c), jitter) for c in classes]
 
-    def _spot(self, row: int, step: int) -> Spot:
-        item = self.items[self.rng.choice(len(self.items), p=_share(self._per_item[row]))]
-        sums = self._block_sums(item, row, step)
+    def _spot(self, row: int, jitter: tuple[int, ...]) -> Spot:
+        item = self.items[self.rng.choice(len(self.items), p=_share(self._item_odds[row]))]
+        sums = self._block_sums(item, row)
         block = int(np.searchsorted(sums, self.rng.random() * sums[-1], "right"))
         edge = BLOCK[item.annotation.ndim]
         corner = np.array(np.unravel_index(block, item.touched.shape)) * edge
@@ -88,23 +104,24 @@ class Sampler:
         # The label may have been erased since it was counted; then any pixel of the block will do.
         pick = self.rng.choice(inside) if len(inside) else self.rng.integers(part.size)
         centre = corner + np.array(np.unravel_index(int(pick), part.shape))
+        centre += self.rng.integers(np.negative(jitter), np.array(jitter) + 1)
+        centre = np.clip(centre, 0, np.array(item.annotation.shape) - 1)
         return Spot(item, tuple(centre.tolist()), block)
 
-    def _block_sums(self, item: Item, row: int, step: int) -> np.ndarray:
+    def _block_sums(self, item: Item, row: int) -> np.ndarray:
         key = (item.name, row)
         if key not in self._sums:
-            age = (self._fresh[item.name] - step) / FRESH_STEPS
-            odds = item.counts[row] * (self.role(item) == TRAIN)
-            odds = odds * self._error[item.name] * (1 + FRESH_BOOST * np.exp(age))
+            fresh = 1 + FRESH_BOOST * np.exp((self._fresh[item.name] - self._since) / FRESH_STEPS)
+            odds = item.counts[row] * (self.role(item) == TRAIN) * self._error[item.name] * fresh
             self._sums[key] = odds.ravel().cumsum()
         return self._sums[key]
 
     def feedback(self, spots: list[Spot], errors: np.ndarray) -> None:
         """Remember how badly each patch was predicted; relative to the batch, within 1/2 to 2."""
         relative = np.clip(errors / max(float(errors.mean()), 1e-6), 0.5, 2)
-        for spot, error in zip(spots, relative.tolist(), strict=True):
-            flat = self._error[spot.item.name].reshape(-1)
-            flat[spot.block] += 0.3 * (error - flat[spot.block])
+        self._lately += [
+            (s.item.name, s.block, float(e)) for s, e in zip(spots, relative, strict=True)
+        ]
 
     def state(self) -> dict[str, Any]:
         """Everything random or remembered, for a checkpoint."""
@@ -112,12 +129,17 @@ class Sampler:
             "rng": self.rng.bit_generator.state,
             "fresh": {k: v.tolist() for k, v in self._fresh.items()},
             "error": {k: v.tolist() for k, v in self._error.items()},
+            "lately": self._lately,
+            "since": self._since,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.rng.bit_generator.state = state["rng"]
         self._fresh = {k: np.array(v) for k, v in state["fresh"].items()}
         self._error = {k: np.array(v) for k, v in state["error"].items()}
+        self._lately = [tuple(one) for one in state["lately"]]
+        self._since = state["since"]
+        self._sums.clear()
 
 
 def _share(odds: np.ndarray) -> np.ndarray:
@@ -150,10 +172,7 @@ def cut(spots: list[Spot], shape: tuple[int, ...], roles: HoldOut | None = None)
             blocks = [np.clip(w, 0, n - 1) // edge for w, n in zip(wanted, sizes, strict=True)]
             label[role[np.ix_(*blocks)] != TRAIN] = UNLABELLED
         labels.append(label)
-        if item.weights is not None:
-            weights.append(gather(item.weights, wanted))
-        else:
-            weights.append(None)
+        weights.append(None if item.weights is None else gather(item.weights, wanted))
     some = any(w is not None for w in weights)
     ones = np.ones(shape, np.float32)
     return Cut(

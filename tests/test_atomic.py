@@ -11,15 +11,25 @@ from napari_unet.atomic import atomic_file, atomic_folder
 from napari_unet.run import BadInput
 
 
-def write_file(path: Path, text: str = "new", overwrite: bool = False) -> None:
+def nothing() -> None:
+    pass
+
+
+def write_file(path: Path, text="new", overwrite=False, then=nothing) -> None:
     with atomic_file(path, overwrite) as temporary:
         temporary.write_text(text)
+        then()
 
 
-def write_folder(path: Path, text: str = "new", overwrite: bool = False) -> None:
+def write_folder(path: Path, text="new", overwrite=False, then=nothing) -> None:
     with atomic_folder(path, overwrite) as temporary:
         (temporary / "deep").mkdir()
         (temporary / "deep" / "file").write_text(text)
+        then()
+
+
+def names_in(folder: Path) -> list[str]:
+    return [item.name for item in folder.iterdir()]
 
 
 def text_of(path: Path) -> str:
@@ -36,7 +46,7 @@ def test_what_was_written_lies_at_the_path_alone(tmp_path, write):
     write(path)
 
     assert text_of(path) == "new"
-    assert os.listdir(path.parent) == ["thing.tif"]
+    assert names_in(path.parent) == ["thing.tif"]
 
 
 @both
@@ -58,7 +68,7 @@ def test_overwriting_leaves_only_the_new(tmp_path, write):
     write(path, "new", overwrite=True)
 
     assert text_of(path) == "new"
-    assert os.listdir(tmp_path) == ["thing"]
+    assert names_in(tmp_path) == ["thing"]
 
 
 @both
@@ -66,10 +76,7 @@ def test_what_appears_meanwhile_is_not_overwritten(tmp_path, write):
     path = tmp_path / "thing"
 
     with pytest.raises(BadInput, match="exists already"):
-        with (atomic_file if write is write_file else atomic_folder)(path) as temporary:
-            if write is write_file:
-                temporary.write_text("new")
-            path.write_text("of someone else")
+        write(path, then=lambda: path.write_text("of someone else"))
 
     assert path.read_text() == "of someone else"
 
@@ -80,12 +87,10 @@ def test_a_failure_in_the_body_leaves_no_trace_and_keeps_the_old(tmp_path, write
     write(path, "old")
 
     with pytest.raises(ZeroDivisionError):
-        with (atomic_file if write is write_file else atomic_folder)(path, True) as temporary:
-            (temporary / "part" if temporary.is_dir() else temporary).write_text("half")
-            _ = 1 / 0
+        write(path, "half", overwrite=True, then=lambda: 1 / 0)
 
     assert text_of(path) == "old"
-    assert os.listdir(tmp_path) == ["thing"]
+    assert names_in(tmp_path) == ["thing"]
 
 
 @both
@@ -114,7 +119,7 @@ def test_what_the_system_refuses_is_told_in_a_sentence(
     with pytest.raises(BadInput, match=f"thing could not be written: {sentence}"):
         write(path, "new", overwrite=overwrite)
 
-    assert os.listdir(tmp_path) == (["thing"] if overwrite else [])
+    assert names_in(tmp_path) == (["thing"] if overwrite else [])
     assert not overwrite or text_of(path) == "old"
 
 
@@ -122,7 +127,7 @@ def test_what_the_system_refuses_is_told_in_a_sentence(
 def test_a_file_among_the_parents_is_told(tmp_path, write):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(BadInput, match="could not be written: .*choose another"):
+    with pytest.raises(BadInput, match=r"could not be written: .*choose another"):
         write(tmp_path / "file" / "thing")
 
 
@@ -136,7 +141,7 @@ def test_a_real_full_disk_is_told(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_the_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
@@ -155,10 +160,12 @@ def test_the_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, mo
         write_folder(path, "new", overwrite=True)
 
     assert text_of(path) == "old"
-    assert os.listdir(tmp_path) == ["thing"]
+    assert names_in(tmp_path) == ["thing"]
 
 
-@pytest.mark.parametrize(("first", "second"), [(write_file, write_folder), (write_folder, write_file)])
+@pytest.mark.parametrize(
+    ("first", "second"), [(write_file, write_folder), (write_folder, write_file)]
+)
 def test_a_file_never_replaces_a_folder_nor_the_reverse(tmp_path, first, second):
     path = tmp_path / "thing"
     first(path, "old")

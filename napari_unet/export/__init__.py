@@ -99,9 +99,7 @@ def _spatial_axes(shape: tuple[int, ...], like: Any, path: Path) -> str:
             )
         return like.axes[1:]
     if not 2 <= len(shape) <= 4 or 0 in shape:
-        raise BadInput(
-            f"{path} cannot hold the shape {tuple(shape)}: give 2 to 4 spatial axes."
-        )
+        raise BadInput(f"{path} cannot hold the shape {tuple(shape)}: give 2 to 4 spatial axes.")
     return "TZYX"[-len(shape) :]
 
 

@@ -1,0 +1,283 @@
+"""The headless API: train, predict, load and export with one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unet.annotation import Mapping, TrainingSet, guess_mapping, mask_values
+from napari_unet.config import (
+    BACKGROUND,
+    MAX_CLASSES,
+    UNLABELLED,
+    PredictConfig,
+    TrainConfig,
+    class_table,
+)
+from napari_unet.export import export_labels
+from napari_unet.inference import Target
+from napari_unet.inference import predict as predict_events
+from napari_unet.io import Image, as_image, read_image, read_mask
+from napari_unet.library import Model, load_model
+from napari_unet.losses import border_weights
+from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
+from napari_unet.training import train as train_events
+
+__all__ = ["export_labels", "load_model", "predict", "train"]
+
+Watch = Callable[[Event], None]
+
+
+def train(
+    images: Any,
+    masks: Any,
+    *,
+    seconds: float | None = 30,
+    steps: int | None = None,
+    sparse: bool = False,
+    arch: str = "compact",
+    init: str | Path | Model = "auto",
+    device: str = "auto",
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    objects: bool | None = None,
+    slices: bool = False,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> Model:
+    """Train a model on images and their masks: arrays, paths, or lists of them.
+
+    Masks are complete, 0 for background; with `sparse`, 0 is not labelled and 255 is background.
+    `objects` says that mask values are objects, not classes. `slices` trains a 2-D net on the
+    planes of stacks. `settings` are those of `TrainConfig`. With steps given, seconds is no limit
+    unless it is given too; with neither, training goes on until it no longer improves.
+    """
+    config = TrainConfig(
+        seconds=None if steps and seconds == 30 else seconds,
+        steps=steps,
+        arch=arch,
+        device=device,
+        seed=seed,
+        **settings,
+    )
+    pairs = list(zip(_listed(images), _listed(masks), strict=False))
+    if len(_listed(images)) != len(_listed(masks)):
+        raise BadInput(
+            f"{len(_listed(images))} images were given with {len(_listed(masks))} masks; give one "
+            "mask for each image."
+        )
+    loaded = [_load_pair(i, m, n) for n, (i, m) in enumerate(pairs)]
+    training_set, _ = make_training_set(
+        loaded, sparse=sparse, classes=classes, objects=objects, slices=slices, border=config.border
+    )
+    start = first_weights(init)
+    control = Control()
+    return finish(train_events(config, training_set, control, start=start), control, watch)
+
+
+def finish(events: Iterable[Event], control: Control, watch: Watch | None) -> Model:
+    """Run training to its end, which is where it first rests; the model it made."""
+    model: Model | None = None
+    for event in events:
+        if watch is not None:
+            watch(event)
+        if isinstance(event, Rested):
+            control.stop()
+        if isinstance(event, Trained):
+            model = event.model
+    assert model is not None  # the last event of training holds it
+    return model
+
+
+def predict(
+    model: Model | str | Path,
+    image: Any,
+    *,
+    axes: str | None = None,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> Any:
+    """The mask of an image: 0 for background, 1..N for the classes, in the order [T], [Z], Y, X.
+
+    With `probabilities` or `uncertainty` a tuple: the mask, then what was asked for.
+    """
+    model = model if isinstance(model, Model) else load_model(model)
+    config = PredictConfig(probabilities=probabilities, uncertainty=uncertainty, **settings)
+    if not isinstance(image, Image):
+        image = _load_image(image, axes or _axes_for(image, model), "image")
+    result = finish_prediction(predict_events(model, image.data, config), watch)
+    extras = [result.probabilities] * probabilities + [result.uncertainty] * uncertainty
+    return (result.labels, *extras) if extras else result.labels
+
+
+def finish_prediction(events: Iterable[Event], watch: Watch | None) -> Target:
+    """Run a prediction to its end; what it made."""
+    for event in events:
+        if watch is not None:
+            watch(event)
+        if isinstance(event, Predicted):
+            return Target(event.labels, event.probabilities, event.uncertainty)
+    raise AssertionError("a prediction ends with its result")
+
+
+def first_weights(init: str | Path | Model) -> Model | None:
+    """The model that training starts from; None for random weights."""
+    if isinstance(init, Model):
+        return init
+    if init in ("auto", "random"):
+        return None
+    if init == "starter":
+        raise BadInput("No starter weights come with this version; use auto or random.")
+    return load_model(init)
+
+
+def make_training_set(
+    pairs: Sequence[tuple[Image, np.ndarray]],
+    *,
+    sparse: bool = False,
+    classes: Sequence[str] | None = None,
+    mapping: Mapping | None = None,
+    objects: bool | None = None,
+    slices: bool = False,
+    border: float = 0.0,
+) -> tuple[TrainingSet, Mapping]:
+    """A training set from images and masks, and how the values of the masks were understood."""
+    if not pairs:
+        raise BadInput("There is no image to train on; give at least one with its mask.")
+    values = mask_values(mask for _, mask in pairs)
+    if mapping is None:
+        mapping = _mapping(values, sparse, objects, n_classes=len(classes) if classes else None)
+    n = len(classes) if classes else mapping.n_classes
+    if n < mapping.n_classes:
+        raise BadInput(
+            f"{n} class name(s) were given but the masks hold {mapping.n_classes} classes "
+            f"({mapping.describe()}); name them all."
+        )
+    as_volumes = not slices and all("Z" in image.axes for image, _ in pairs)
+    first = pairs[0][0]
+    training_set = TrainingSet(
+        class_table(list(classes) if classes else n),
+        3 if as_volumes else 2,
+        first.spacing[-3:] if as_volumes else first.spacing[-2:],
+        first.unit,
+    )
+    for image, mask in pairs:
+        _add(training_set, image, mask, mapping, sparse, border)
+    return training_set, mapping
+
+
+def _mapping(
+    values: list[int], sparse: bool, objects: bool | None, n_classes: int | None
+) -> Mapping:
+    """How mask values become classes; sparse ones are annotation values already."""
+    if objects:
+        return Mapping({}, objects=True)
+    if sparse:
+        known = [v for v in values if v not in (UNLABELLED, BACKGROUND)]
+        if known and (known[-1] > MAX_CLASSES or known[0] < 0):
+            raise BadInput(
+                f"A sparse mask holds the value {known[-1]}; give 0 for not labelled, 1..254 for "
+                "classes and 255 for background."
+            )
+        return Mapping({v: v for v in known} or {1: 1})
+    guess = guess_mapping(values)
+    if guess.objects and (objects is False or n_classes):
+        raise BadInput(
+            f"The masks hold {len(values)} different values, up to {values[-1]}; at most "
+            f"{MAX_CLASSES} classes are possible: say that the values are objects, or map them."
+        )
+    return guess
+
+
+def _add(
+    training_set: TrainingSet,
+    image: Image,
+    mask: np.ndarray,
+    mapping: Mapping,
+    sparse: bool,
+    border: float,
+) -> None:
+    if mask.shape != image.spatial_shape:
+        raise BadInput(
+            f"The mask of '{image.name}' has shape {mask.shape} but its image has "
+            f"{image.spatial_shape}; give a mask made on this image, or its axes."
+        )
+    lead = mask.ndim - training_set.ndim
+    for place in np.ndindex(mask.shape[:lead]):
+        part = mask[place]
+        if lead and sparse and not part.any():
+            continue
+        name = image.name + "".join(f"[{p}]" for p in place)
+        values = part if sparse else mapping.apply(part)
+        weights = border_weights(part, border) if border and mapping.objects else None
+        pixels = image.data[(slice(None), *place)]
+        training_set.add(name, pixels, values, complete=not sparse, weights=weights)
+
+
+def _listed(what: Any) -> list[Any]:
+    if isinstance(what, list | tuple):
+        return list(what)
+    return [what]
+
+
+def _load_pair(image: Any, mask: Any, number: int) -> tuple[Image, np.ndarray]:
+    name = f"image {number + 1}"
+    if isinstance(mask, str | Path):
+        mask = read_mask(mask)
+    mask = np.asarray(mask)
+    if mask.dtype == bool:
+        mask = mask.astype(np.uint8)
+    if mask.dtype.kind == "f" and np.array_equal(mask, np.round(mask)):
+        mask = mask.astype(np.int64)
+    if mask.dtype.kind not in "iu":
+        raise BadInput(
+            f"The mask of {name} holds {mask.dtype} numbers that are not whole; give a mask of "
+            "integers."
+        )
+    return _load_image(image, _axes_beside(image, mask.shape), name), mask
+
+
+def _load_image(image: Any, axes: str | None, name: str) -> Image:
+    if isinstance(image, Image):
+        return image
+    if isinstance(image, str | Path):
+        return read_image(image, axes)
+    return replace(as_image(image, axes, name), name=name)
+
+
+def _axes_beside(image: Any, mask: tuple[int, ...]) -> str | None:
+    """The axes of an array whose mask has this shape; None if the array itself must say."""
+    shape = getattr(image, "shape", None)
+    if shape is None or not 2 <= len(mask) <= 4:
+        return None
+    spatial = {2: "YX", 3: "ZYX", 4: "TZYX"}[len(mask)]
+    if shape == mask:
+        return spatial
+    if shape[:-1] == mask:
+        return spatial + "C"
+    if shape[1:] == mask:
+        return "C" + spatial
+    return None
+
+
+def _axes_for(image: Any, model: Model) -> str | None:
+    """The axes of an array that is what the model reads, no more and no less."""
+    shape = getattr(image, "shape", None)
+    net = model.card.net
+    spatial = "YX" if net.ndim == 2 else "ZYX"
+    if shape is None:
+        return None
+    if len(shape) == net.ndim and net.in_channels == 1:
+        return spatial
+    if len(shape) == net.ndim + 1 and shape[-1] == net.in_channels:
+        return spatial + "C"
+    if len(shape) == net.ndim + 1 and shape[0] == net.in_channels:
+        return "C" + spatial
+    return None
+

@@ -1,0 +1,378 @@
+"""Images and masks as the rest works with them: read, ordered, matched in pairs."""
+
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image as Pillow
+
+from napari_unet.io import (
+    Image,
+    as_image,
+    list_images,
+    mask_colors,
+    match_pairs,
+    read_image,
+    read_mask,
+    stem,
+)
+from napari_unet.run import BadInput
+
+
+def numbers(*shape: int, dtype: str = "uint8") -> np.ndarray:
+    return (np.arange(np.prod(shape)) % 251).reshape(shape).astype(dtype)
+
+
+# ---- arrays
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "axes", "result"),
+    [
+        ((40, 30), None, "CYX", (1, 40, 30)),
+        ((40, 30, 3), None, "CYX", (3, 40, 30)),
+        ((40, 30, 4), None, "CYX", (3, 40, 30)),
+        ((40, 30, 4), "YXC", "CYX", (4, 40, 30)),
+        ((40, 30, 4), "YXS", "CYX", (4, 40, 30)),
+        ((2, 40, 30), None, "CYX", (2, 40, 30)),
+        ((7, 40, 30), "ZYX", "CZYX", (1, 7, 40, 30)),
+        ((7, 40, 30), "TYX", "CTYX", (1, 7, 40, 30)),
+        ((30, 40, 7), "XYZ", "CZYX", (1, 7, 40, 30)),
+        ((7, 2, 40, 30), "ZCYX", "CZYX", (2, 7, 40, 30)),
+        ((7, 5, 2, 40, 30), "TZCYX", "CTZYX", (2, 7, 5, 40, 30)),
+    ],
+)
+@pytest.mark.parametrize("wrap", [np.asarray, da.asarray])
+def test_axes_come_into_one_order(shape, given, axes, result, wrap):
+    image = as_image(wrap(numbers(*shape)), given)
+
+    assert (image.axes, image.data.shape) == (axes, result)
+    assert image.spatial_shape == result[1:]
+    assert image.n_channels == result[0]
+    assert type(image.data) is type(wrap(numbers(1)))
+
+
+def test_a_transposed_volume_keeps_its_voxels():
+    data = numbers(4, 5, 6)
+
+    image = as_image(data, "XZY")
+
+    assert image.data[0, 2, 3, 1] == data[1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "result"),
+    [("bool", "uint8"), (">u2", "uint16"), (">f4", "float32"), ("longdouble", "float64")],
+)
+def test_types_become_plain(dtype, result):
+    image = as_image(numbers(8, 8, dtype="uint8").astype(dtype))
+
+    assert image.data.dtype == np.dtype(result)
+    assert image.data.dtype.isnative
+
+
+def test_lists_and_zarr_arrays_are_taken(tmp_path):
+    stored = zarr.create_array(tmp_path / "a", data=numbers(20, 20))
+
+    assert as_image([[1, 2], [3, 4]]).data.shape == (1, 2, 2)
+    assert hasattr(as_image(stored).data, "dask")
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "sentence"),
+    [
+        (np.zeros(5), {}, r"image has the shape \(5,\): give an array of 2 to 5 axes"),
+        (np.zeros((0, 5)), {}, "is empty"),
+        (np.zeros((5, 5), complex), {}, "does not hold real numbers"),
+        (np.array([["a", "b"]]), {}, "does not hold real numbers"),
+        (np.zeros((5, 5), object), {}, "does not hold real numbers"),
+        ([[1], [2, 3]], {}, "image cannot be read"),
+        (np.zeros((9, 20, 20)), {}, r"shape \(9, 20, 20\).*`--axes ZYX`"),
+        (np.zeros((9, 20)), {"spacing": (1, 1, 1)}, "give 2 numbers above 0"),
+        (np.zeros((9, 20)), {"spacing": (1, 0)}, "give 2 numbers above 0"),
+    ],
+)
+def test_arrays_that_are_no_image_are_refused(array, options, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        as_image(array, **options)
+
+
+def test_an_image_describes_how_it_was_understood():
+    image = as_image(numbers(7, 40, 30), "ZYX", name="nuclei", spacing=(2, 0.5, 0.5))
+
+    assert image.describe() == (
+        "nuclei: ZYX read as C 1, Z 7, Y 40, X 30; uint8; pixel size 2 x 0.5 x 0.5 pixel"
+    )
+
+
+# ---- image files
+
+
+def test_an_image_file_brings_its_name_axes_and_pixel_size(tmp_path):
+    path = tmp_path / "stack.ome.tif"
+    metadata = {"axes": "ZCYX", "PhysicalSizeZ": 2.0, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
+    tifffile.imwrite(path, numbers(7, 2, 40, 30), ome=True, metadata=metadata)
+
+    image = read_image(path)
+
+    assert (image.name, image.axes, image.source_axes) == ("stack", "CZYX", "ZCYX")
+    assert (image.spacing, image.unit) == ((2.0, 0.5, 0.5), "micrometer")
+    assert image.path == path
+
+
+@pytest.mark.parametrize("suffix", ["tif", "npy"])
+def test_an_unclear_file_is_refused_until_its_axes_are_given(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    data = numbers(7, 40, 30)
+    np.save(path, data) if suffix == "npy" else tifffile.imwrite(path, data)
+
+    with pytest.raises(BadInput, match=r"a\.\w+ has the shape \(7, 40, 30\).*give its axes"):
+        read_image(path)
+
+    assert read_image(path, axes="TYX").axes == "CTYX"
+
+
+def test_axes_that_do_not_fit_the_file_are_refused(tmp_path):
+    Pillow.fromarray(numbers(40, 30, 3)).save(tmp_path / "a.png")
+
+    with pytest.raises(BadInput, match="but the axes YX are 2: give 3 letters"):
+        read_image(tmp_path / "a.png", axes="YX")
+
+
+def test_grey_rgb_stays_rgb(tmp_path):
+    Pillow.fromarray(np.dstack([numbers(40, 30)] * 3)).save(tmp_path / "a.png")
+
+    assert read_image(tmp_path / "a.png").n_channels == 3
+
+
+# ---- masks
+
+
+def save(path: Path, data: np.ndarray) -> Path:
+    if path.suffix == ".npy":
+        np.save(path, data)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, data)
+    else:
+        Pillow.fromarray(data).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.png", [[0, 255], [3, 1]], [[0, 255], [3, 1]]),
+        ("a.npy", [[False, True]], [[0, 1]]),
+        ("a.npy", [[0.0, 300.0]], [[0, 300]]),
+        ("a.npy", [[[0, 1]], [[2, 3]]], [[[0, 1]], [[2, 3]]]),
+        ("a.tif", [[0, 70000]], [[0, 70000]]),
+    ],
+)
+def test_masks_are_integers_without_channels(tmp_path, name, data, expected):
+    data = np.array(data)
+    if data.dtype == np.int64:
+        data = data.astype(np.uint8 if data.max() < 256 else np.uint32)
+
+    mask = read_mask(save(tmp_path / name, data))
+
+    assert mask.dtype.kind in "iu"
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_a_stack_of_masks_needs_no_axes(tmp_path):
+    data = numbers(7, 40, 30)
+
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.tif", data)), data)
+
+
+def test_a_mask_of_one_bit_holds_0_and_1(tmp_path):
+    mask = read_mask(save(tmp_path / "a.png", numbers(40, 30) > 100))
+
+    assert np.unique(mask).tolist() == [0, 1]
+
+
+def test_a_palette_mask_gives_its_indices(tmp_path):
+    image = Pillow.fromarray(numbers(40, 30) % 3)
+    image.putpalette([9, 9, 9, 255, 0, 0, 0, 255, 0])
+    image.save(tmp_path / "a.png")
+
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), numbers(40, 30) % 3)
+
+
+RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npy"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_are_numbered_dark_to_bright(tmp_path, name, alpha):
+    data = np.zeros((20, 24, 3), np.uint8)
+    data[0, :4] = [GREEN, RED, BLUE, BLACK]
+    if alpha:
+        data = np.dstack([data, np.full((20, 24), 255, np.uint8)])
+
+    path = save(tmp_path / name, data)
+
+    assert read_mask(path)[0, :4].tolist() == [3, 2, 1, 0]
+    assert mask_colors(path) == [BLUE, RED, GREEN]
+
+
+def test_colours_of_a_folder_number_every_mask_alike(tmp_path):
+    data = np.zeros((20, 24, 3), np.uint8)
+    data[0, 0] = GREEN
+    path = save(tmp_path / "a.png", data)
+
+    assert read_mask(path)[0, 0] == 1
+    assert read_mask(path, colors=[RED, GREEN])[0, 0] == 2
+    with pytest.raises(BadInput, match=r"the colour \(0, 255, 0\), which is not among those given"):
+        read_mask(path, colors=[RED])
+
+
+def test_an_rgb_mask_without_colour_keeps_its_values(tmp_path):
+    labels = numbers(20, 24) % 4 * 2
+
+    path = save(tmp_path / "a.png", np.dstack([labels] * 3))
+
+    np.testing.assert_array_equal(read_mask(path), labels)
+    assert mask_colors(path) == []
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_black_and_white_jpeg_becomes_0_and_1(tmp_path, suffix, channels):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:40, 13:50] = 255
+    data = np.dstack([mask] * channels).squeeze()
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "jpg":
+        Pillow.fromarray(data).save(path, quality=80)
+    else:
+        tifffile.imwrite(path, data, compression="jpeg", compressionargs={"level": 80})
+
+    np.testing.assert_array_equal(read_mask(path), mask // 255)
+
+
+def photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("a.npy", np.full((8, 8), 0.5), "float labels that are not whole numbers: round them or"),
+        ("a.npy", np.full((8, 8), np.nan), "float labels"),
+        ("a.npy", np.full((8, 8), np.inf), "float labels"),
+        ("a.npy", np.full((8, 8), 1e30), "labels beyond"),
+        ("a.npy", np.full((8, 8), -1.0), "negative labels: give a mask of 0 and above"),
+        ("a.npy", np.full((8, 8), -1), "negative labels"),
+        ("a.png", photo(), "1200 colours and looks like a photograph, not a mask"),
+        ("a.jpg", photo(), "is a JPEG, which changes the values of a mask: save the mask as PNG"),
+        ("a.npy", photo().astype(float), "has 3 channels of float64, a mask has one"),
+        ("a.npy", photo().astype("uint16"), "colour mask of 16 bits: save its labels"),
+        ("a.npy", np.zeros((8, 8), complex), "does not hold real numbers"),
+        ("a.npy", np.zeros((0, 8)), "is empty"),
+    ],
+)
+def test_what_cannot_be_a_mask_is_refused(tmp_path, name, data, sentence):
+    path = save(tmp_path / name, data)
+
+    with pytest.raises(BadInput, match=sentence) as refusal:
+        read_mask(path)
+
+    assert str(path) in str(refusal.value)
+
+
+def test_a_mask_of_several_channels_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", numbers(2, 40, 30), metadata={"axes": "CYX"})
+
+    with pytest.raises(BadInput, match="has 2 channels of uint8, a mask has one"):
+        read_mask(tmp_path / "a.tif")
+
+
+# ---- folders and pairs
+
+
+def test_a_folder_lists_its_images_by_name(tmp_path):
+    for name in ("b.PNG", "a.tif", "c.npy", "notes.txt", "Thumbs.db", ".hidden.png", "._a.tif"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "folder.png").mkdir()
+    zarr.create_array(tmp_path / "d.zarr", data=numbers(4, 4))
+
+    assert [p.name for p in list_images(tmp_path)] == ["a.tif", "b.PNG", "c.npy", "d.zarr"]
+    assert list_images(tmp_path / "a.tif") == [tmp_path / "a.tif"]
+    assert list_images(tmp_path / "d.zarr") == [tmp_path / "d.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("none", "does not exist: check the name"), ("", "holds no images")]
+)
+def test_nothing_to_list_is_refused(tmp_path, name, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        list_images(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.tif", "a"),
+        ("a.b.png", "a.b"),
+        ("a.ome.tif", "a"),
+        ("a.OME.TIFF", "a"),
+        ("a.ome.zarr", "a"),
+        ("a.nii.gz", "a"),
+        (".png", ".png"),
+        ("a", "a"),
+    ],
+)
+def test_stem(name, expected):
+    assert stem(Path(name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("a.png", "a.tif"),
+        ("a.ome.tif", "a.png"),
+        ("a.tif", "a_mask.png"),
+        ("a.tif", "a_masks.ome.tif"),
+        ("a.tif", "a-mask.png"),
+        ("a.tif", "a_label.png"),
+        ("a.tif", "a_labels.png"),
+        ("a.tif", "a_SEG.png"),
+        ("a_mask.png", "a_mask.png"),
+    ],
+)
+def test_pairs_are_matched_by_name(image, mask):
+    others = [Path("m/other.png"), Path("m/b_mask.png")]
+
+    pairs = match_pairs([Path("i") / image], [*others, Path("m") / mask])
+
+    assert pairs == [(Path("i") / image, Path("m") / mask)]
+
+
+def test_the_exact_name_goes_first():
+    masks = [Path("m/a_mask.png"), Path("m/a.png")]
+
+    assert match_pairs([Path("i/a.png")], masks) == [(Path("i/a.png"), Path("m/a.png"))]
+
+
+def test_images_without_a_mask_are_named():
+    images = [Path(f"{name}.png") for name in "abcdef"]
+
+    with pytest.raises(BadInput, match=r"No mask is named like b\.png, c\.png, d\.png and 2 more"):
+        match_pairs(images, [Path("a.png")])
+
+
+def test_two_masks_of_one_name_are_refused():
+    with pytest.raises(BadInput, match=r"a\.png and m.a\.tif are masks of the same name"):
+        match_pairs([Path("i/a.png")], [Path("m/a.png"), Path("m/a.tif")])
+
+
+def test_an_image_cannot_be_changed():
+    image = as_image(numbers(4, 4))
+
+    assert isinstance(image, Image)
+    with pytest.raises(AttributeError):
+        image.name = "other"

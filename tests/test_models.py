@@ -1,0 +1,210 @@
+"""Every architecture keeps the same promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_unet.config import NetConfig
+from napari_unet.models import ARCHITECTURES, build
+from napari_unet.models.nested import NestedUNet
+from napari_unet.models.unet import Plan, UNet
+from napari_unet.run import BadInput
+
+VARIANTS = [
+    pytest.param(arch, ndim, extra, id=f"{arch}-{ndim}d-{extra or 'plain'}")
+    for arch in ARCHITECTURES
+    for ndim in (2, 3)
+    for extra in ("", "attention", "residual")
+]
+INDEPENDENT = [
+    arch for arch, entry in ARCHITECTURES.items() if entry.plan.norm in ("layer", "batch", "none")
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Nets this small only make threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small(arch="compact", ndim=2, extra="", **more):
+    torch.manual_seed(0)
+    switches = {extra: True} if extra else {}
+    depth = 2 if ndim == 3 else None
+    return build(
+        NetConfig(arch=arch, ndim=ndim, **{"width": 4, "depth": depth, **switches, **more})
+    )
+
+
+def first(output):
+    return output[0] if isinstance(output, list) else output
+
+
+@pytest.mark.parametrize(("arch", "ndim", "extra"), VARIANTS)
+class TestEveryNet:
+    def test_any_size_comes_back(self, arch, ndim, extra):
+        net = small(arch, ndim, extra, in_channels=2, n_classes=2).eval()
+        sizes = {2: [(1, 1), (3, 5), (17, 33)], 3: [(1, 1, 1), (1, 7, 9), (5, 8, 3)]}
+        for size in sizes[ndim]:
+            with torch.no_grad():
+                assert net(torch.randn(2, 2, *size)).shape == (2, 3, *size)
+
+    def test_training_gives_full_size_logits_and_reaches_every_parameter(self, arch, ndim, extra):
+        net = small(arch, ndim, extra, width=8, n_classes=1).train()
+        size = (21,) * ndim
+        output = net(torch.randn(2, 1, *size))
+        heads = output if isinstance(output, list) else [output]
+        assert all(head.shape == (2, 1, *size) for head in heads)
+        sum(head.square().mean() for head in heads).backward()
+        still = [
+            name
+            for name, p in net.named_parameters()
+            if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
+        ]
+        assert not still
+
+    def test_config_is_enough_to_build_it_again(self, arch, ndim, extra):
+        net = small(arch, ndim, extra).eval()
+        twin = build(NetConfig.model_validate_json(net.config.model_dump_json())).eval()
+        twin.load_state_dict(net.state_dict())
+        x = torch.randn(1, 1, *(11,) * ndim)
+        with torch.no_grad():
+            assert torch.equal(net(x), twin(x))
+            assert torch.equal(net(x), net(x))
+
+    def test_same_seed_same_weights(self, arch, ndim, extra):
+        a, b = small(arch, ndim, extra).state_dict(), small(arch, ndim, extra).state_dict()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def settled(net):
+    """Give batch norm statistics of its own, in double precision, for exact comparisons."""
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    return net.double().eval()
+
+
+def exact(arch, ndim, extra):
+    more = {"depth": 2, "width": 2} if ndim == 3 else {}
+    return settled(small(arch, ndim, extra, **more))
+
+
+@pytest.mark.parametrize("extra", ["", "attention", "residual"])
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("arch", INDEPENDENT)
+class TestReach:
+    def test_nothing_beyond_the_halo_matters(self, arch, ndim, extra):
+        net = exact(arch, ndim, extra)
+        assert net.tile_independent
+        halo, stride = net.halo[-1], net.stride[-1]
+        size = 2 * halo + 2 * stride + 3
+        thin = (8,) * (ndim - 1)
+        for x in range(halo + 1, halo + 1 + stride, max(1, stride // 4)):
+            image = torch.randn(1, 1, *thin, size, dtype=torch.double, requires_grad=True)
+            net(image)[..., x].sum().backward()
+            seen = image.grad.flatten(0, -2).abs().amax(0).nonzero().flatten()
+            assert x - halo <= seen.min()
+            assert seen.max() <= x + halo
+
+    def test_an_aligned_tile_equals_the_whole(self, arch, ndim, extra):
+        net = exact(arch, ndim, extra).float()
+        halo, stride = net.halo[-1], net.stride[-1]
+        image = torch.randn(1, 1, *(8,) * (ndim - 1), 2 * halo + 4 * stride + 5)
+        start, stop = stride, stride + 2 * halo + 7
+        with torch.no_grad():
+            whole, tile = net(image), net(image[..., start:stop])
+        inner = slice(start + halo, stop - halo)
+        torch.testing.assert_close(tile[..., halo:-halo], whole[..., inner], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("up", ["transposed", "transposed3", "linear", "nearest"])
+@pytest.mark.parametrize("builder", [UNet, NestedUNet])
+def test_the_halo_is_exact(up, builder):
+    """With positive weights nothing cancels: the furthest pixel seen is the halo, no further."""
+    net = builder(Plan(2, 2, up=up, norm="none", head=3), NetConfig(arch="compact")).double().eval()
+    for parameter in net.parameters():
+        parameter.data.uniform_(0.1, 0.2)
+    # Averaged rather than largest pixels, or the gradient would follow only one of four.
+    size, halo = 120, net.halo[0]
+    furthest = 0
+    for x in range(60, 64):
+        image = torch.rand(1, 1, 4, size, dtype=torch.double)
+        base = net(image).detach()[0, 0, 0, x]
+        for distance in (halo + 1, halo):
+            for side in (-distance, distance):
+                changed = image.clone()
+                changed[..., x + side] += 100
+                if (net(changed)[0, 0, 0, x] - base).abs() > 1e-9:
+                    furthest = max(furthest, distance)
+    assert furthest == halo
+
+
+def test_classic_has_the_parameters_of_the_published_net():
+    net = build(NetConfig(arch="classic", n_classes=1))
+    assert sum(p.numel() for p in net.parameters()) == 31_030_593
+    assert (net.config.width, net.config.depth) == (64, 4)
+
+
+def test_classic_keeps_the_size_of_its_signal_without_normalisation():
+    net = small("classic", width=16).eval()
+    with torch.no_grad():
+        assert 0.1 < net(torch.randn(1, 1, 64, 64)).std() < 10
+
+
+def test_a_coarse_axis_is_halved_later():
+    net = small(ndim=3, depth=3, spacing=(4.0, 1.0, 1.0))
+    assert net.stride == (2, 8, 8)
+    assert net.halo[0] < net.halo[1]
+    assert net.eval()(torch.randn(1, 1, 3, 9, 17)).shape == (1, 1, 3, 9, 17)
+
+
+@pytest.mark.parametrize("up", ["transposed", "transposed3", "linear", "nearest"])
+def test_every_way_up_handles_coarse_axes(up):
+    config = NetConfig(arch="compact", ndim=3, spacing=(2.0, 1.0, 1.0))
+    net = UNet(Plan(2, 2, up=up), config).eval()
+    assert net(torch.randn(1, 1, 3, 5, 7)).shape == (1, 1, 3, 5, 7)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch", "instance", "layer", "none"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_every_normalisation_trains(norm, ndim):
+    net = UNet(Plan(4, 1, norm=norm), NetConfig(arch="compact", ndim=ndim))
+    net(torch.randn(2, 1, *(6,) * ndim)).sum().backward()
+    assert net.tile_independent == (norm not in ("group", "instance"))
+
+
+def test_spacing_must_fit_the_axes():
+    with pytest.raises(BadInput, match="give 3"):
+        build(NetConfig(arch="compact", ndim=3, spacing=(2.0, 1.0)))
+
+
+class TestNested:
+    def test_training_returns_all_heads_the_deepest_first(self):
+        net = small("nested", depth=3)
+        x = torch.randn(2, 1, 16, 16)
+        heads = net.train()(x)
+        assert len(heads) == 3
+        net.eval()
+        torch.testing.assert_close(net(x), torch.stack(heads).mean(0))
+        for i, head in enumerate((3, 2, 1)):
+            net.head = head
+            torch.testing.assert_close(net(x), heads[i])
+
+    def test_a_shallow_head_leaves_the_deep_nodes_alone(self):
+        net = small("nested", depth=3).eval()
+        deep = net.halo
+        net.head = 1
+        net(torch.randn(1, 1, 16, 16)).sum().backward()
+        used = {name.split(".")[1] for name, p in net.named_parameters() if p.grad is not None}
+        assert used == {"0", "1", "0-1"}
+        assert net.halo < deep
+
+    def test_a_head_that_is_not_there_is_refused(self):
+        net = small("nested", depth=3)
+        with pytest.raises(BadInput, match="choose 1 to 3"):
+            net.head = 4
