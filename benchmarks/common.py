@@ -133,6 +133,14 @@ def medians(found: dict[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in found.items()}
 
 
+def ratio(found: dict[str, list[float]], over: str, under: str) -> float:
+    """The middle ratio of two rates, round by round where both ran in every round."""
+    a, b = found[over], found[under]
+    if len(a) == len(b):
+        return statistics.median(x / y for x, y in zip(a, b, strict=True))
+    return statistics.median(a) / statistics.median(b)
+
+
 # -- reports -----------------------------------------------------------------------------------
 
 

@@ -61,7 +61,7 @@ def trainer(run: Run, options: argparse.Namespace) -> Callable[..., rivals.Predi
     if run.method == "forest":
         return rivals.train_forest
     if run.method == "monai":
-        return partial(rivals.train_monai, seconds=run.seconds)
+        return partial(rivals.train_monai, seconds=run.seconds, device=options.device)
     arch = run.method.partition(" ")[2] or "compact"
     return partial(train_ours, seconds=run.seconds, arch=arch, device=options.device)
 
@@ -157,37 +157,34 @@ def title(column: Column) -> str:
 
 
 class Scores:
-    """The Dice of each set, number of images and method, one value per seed."""
+    """The Dice of each set, number of images and method, by seed."""
 
     def __init__(self, records: Sequence[dict]) -> None:
-        self.values: dict[tuple[str, int, Column], list[float]] = {}
+        self.values: dict[tuple[str, int, Column], dict[int, float]] = {}
         for record in records:
             place = record["set"], record["k"], (record["method"], record["seconds"])
-            self.values.setdefault(place, []).append(record["dice"])
+            self.values.setdefault(place, {})[record["seed"]] = record["dice"]
         order = ["forest", "monai", "ours"]
-        self.sets = [name for name in SETS if any(place[0] == name for place in self.values)]
-        self.k = sorted({place[1] for place in self.values})
         columns = {place[2] for place in self.values}
         self.columns = sorted(columns, key=lambda c: (order.index(c[0].split()[0]), c))
-
-    def mean(self, name: str, k: int, column: Column) -> float | None:
-        values = self.values.get((name, k, column))
-        return statistics.fmean(values) if values else None
+        self.sets = [name for name in SETS if any(place[0] == name for place in self.values)]
+        self.k = sorted({place[1] for place in self.values})
 
     def cell(self, name: str, k: int, column: Column) -> str:
-        values = self.values.get((name, k, column), [])
+        """Mean and spread over the seeds."""
+        values = list(self.values.get((name, k, column), {}).values())
         if not values:
             return ""
         spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
         return f"{statistics.fmean(values):.3f}{spread}"
 
     def leads(self, k: int, ours: Column, others: Sequence[Column]) -> dict[str, float]:
-        """How far ours is ahead of the best of the others, for the sets where all are known."""
+        """How far ours is ahead of the best of the others, over the seeds that all have run."""
         found = {}
         for name in self.sets:
-            mine = self.mean(name, k, ours)
-            theirs = [self.mean(name, k, other) for other in others]
-            if mine is not None and None not in theirs:
+            runs = [self.values.get((name, k, column), {}) for column in (ours, *others)]
+            if seeds := set.intersection(*map(set, runs)):
+                mine, *theirs = (statistics.fmean(run[seed] for seed in seeds) for run in runs)
                 found[name] = mine - max(theirs)
         return found
 
@@ -252,7 +249,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", nargs="+", type=float, default=[15, 60], help="ours only")
     parser.add_argument("--arch", default="compact", help="ours only")
-    parser.add_argument("--device", default="cpu", help="ours only; give another --out with it")
+    parser.add_argument("--device", default="cpu", help="give another --out with it")
     parser.add_argument("--skip-rivals", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "handful.jsonl")
     parser.add_argument("--redo", nargs="+", default=[], help="methods to measure again: ours ...")

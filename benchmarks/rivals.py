@@ -77,29 +77,33 @@ def patches(
 
 
 def monai_steps(
-    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seed: int
+    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seed: int, device: str = "cpu"
 ) -> Iterator[nn.Module]:
     """Train by the common recipe (Adam at 1e-3, Dice and cross-entropy), one step at a time."""
     from monai.losses import DiceCELoss
 
     torch.manual_seed(seed)
     planes = [np.ascontiguousarray(np.moveaxis(scaled(image), -1, 0)) for image in images]
-    net = basic_unet(planes[0].shape[0])
+    net = basic_unet(planes[0].shape[0]).to(device)
     loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
     for batch, truth in patches(planes, masks, np.random.default_rng(seed)):
         optimiser.zero_grad()
-        loss_of(net(batch), truth).backward()
+        loss_of(net(batch.to(device)), truth.to(device)).backward()
         optimiser.step()
         yield net
 
 
 def train_monai(
-    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], seed: int, seconds: float
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    seed: int,
+    seconds: float,
+    device: str = "cpu",
 ) -> Predictor:
     """Train for so many seconds, scaling the images and building the net included."""
     end = time.perf_counter() + seconds
-    steps = monai_steps(images, masks, seed)
+    steps = monai_steps(images, masks, seed, device)
     net = next(steps)
     while time.perf_counter() < end:
         next(steps)
@@ -108,19 +112,20 @@ def train_monai(
 
 @torch.inference_mode()
 def monai_predict(net: nn.Module, image: np.ndarray) -> np.ndarray:
-    """The mask of an image in one pass."""
+    """The mask of an image in one pass: faster and no worse here than MONAI's sliding window."""
     batch, (height, width) = padded(image)
-    return net(batch)[0, :, :height, :width].argmax(0).numpy().astype(np.uint8)
+    logits = net(batch.to(next(net.parameters()).device))
+    return logits[0, :, :height, :width].argmax(0).cpu().numpy().astype(np.uint8)
 
 
 @torch.inference_mode()
-def monai_predict_windows(net: nn.Module, image: np.ndarray, edge: int = 256) -> np.ndarray:
-    """The mask of an image by MONAI's sliding window, blended as its guide advises."""
+def monai_windows(net: nn.Module, batch: Tensor, edge: int = 256) -> Tensor:
+    """The mask of a batch by MONAI's sliding window, with its own overlap of a quarter."""
     from monai.inferers import sliding_window_inference
 
-    batch = torch.from_numpy(np.moveaxis(scaled(image), -1, 0).copy())[None]
-    logits = sliding_window_inference(batch, (edge, edge), 4, net, 0.25, mode="gaussian")
-    return logits[0].argmax(0).numpy().astype(np.uint8)
+    edges = (edge,) * (batch.ndim - 2)
+    logits = sliding_window_inference(batch, edges, 4, net, 0.25, mode="gaussian")
+    return logits.argmax(1)
 
 
 def padded(image: np.ndarray, multiple: int = 16) -> tuple[Tensor, tuple[int, int]]:
@@ -172,7 +177,7 @@ class TextbookUNet(nn.Module):
 
 def textbook_steps(batch: Tensor, truth: Tensor) -> Iterator[nn.Module]:
     """Train the textbook net the plain way on one batch: float32, contiguous, Adam."""
-    net = TextbookUNet(batch.shape[1])
+    net = TextbookUNet(batch.shape[1]).to(batch.device)
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
     while True:
         optimiser.zero_grad()

@@ -88,7 +88,7 @@ class TrainingSet:
         complete: bool = False,
         weights: np.ndarray | None = None,
     ) -> None:
-        """Add an image (C, *spatial) with what is painted on it; complete makes its zeros background."""
+        """Add an image (C, *spatial) and what is painted on it; complete: its zeros are background."""
         shape = tuple(image.shape[1:])
         if len(shape) != self.ndim:
             raise BadInput(
@@ -101,12 +101,11 @@ class TrainingSet:
                 f"Image '{name}' has {image.shape[0]} channels but the others have {others.pop()}; "
                 "train on images of one kind."
             )
-        values = np.zeros(shape, np.uint8) if annotation is None else self._checked(name, annotation)
+        values = (
+            np.zeros(shape, np.uint8) if annotation is None else self._checked(name, annotation)
+        )
         if values.shape != shape:
-            raise BadInput(
-                f"The mask of '{name}' has shape {values.shape} but its image has {shape}; "
-                "give a mask made on this image."
-            )
+            raise BadInput(_misfit(name, values.shape, shape))
         if complete:
             values = np.where(values == UNLABELLED, np.uint8(BACKGROUND), values)
         grid = block_grid(shape)
@@ -130,7 +129,7 @@ class TrainingSet:
             self._bump()
 
     def paint(self, name: str, region: Region, values: np.ndarray | int) -> None:
-        """Write annotation values into a region; only the blocks that it touches are counted again."""
+        """Write annotation values into a region; only the blocks it touches are counted again."""
         with self._changed:
             item = self._items[name]
             region = tuple(
@@ -142,13 +141,15 @@ class TrainingSet:
         """Take over a whole annotation; only the part that differs counts as changed."""
         with self._changed:
             item = self._items[name]
+            if annotation.shape != item.annotation.shape:
+                raise BadInput(_misfit(name, annotation.shape, item.annotation.shape))
             differs = np.nonzero(item.annotation != self._checked(name, annotation))
             if len(differs[0]):
                 region = tuple(slice(int(d.min()), int(d.max()) + 1) for d in differs)
                 self.paint(name, region, annotation[region])
 
     def complete(self, name: str, region: Region | None = None) -> None:
-        """Say that an image or a rectangle is complete: what is not labelled there is background."""
+        """Make an image or a rectangle complete: what is not labelled there is background."""
         with self._changed:
             item = self._items[name]
             region = region or tuple(slice(0, n) for n in item.annotation.shape)
@@ -191,6 +192,13 @@ class TrainingSet:
         self._changed.notify_all()
 
 
+def _misfit(name: str, mask: tuple[int, ...], image: tuple[int, ...]) -> str:
+    return (
+        f"The mask of '{name}' has shape {mask} but its image has {image}; "
+        "give a mask made on this image."
+    )
+
+
 def count_blocks(annotation: np.ndarray, n_classes: int) -> np.ndarray:
     """Pixels of background and each class in every block: (1 + classes, *blocks)."""
     grid, edge = block_grid(annotation.shape), BLOCK[annotation.ndim]
@@ -214,13 +222,15 @@ class Mapping:
 
     @property
     def n_classes(self) -> int:
-        return 1 if self.objects else max(1, *self.values.values())
+        return 1 if self.objects else max((1, *self.values.values()))
 
     def describe(self) -> str:
         """The mapping in words, to be shown before it is used."""
         if self.objects:
             return "0 is background, every other value is one object of class 1"
-        words = (f"{v} is {'class ' + str(c) if c else 'background'}" for v, c in self.values.items())
+        words = (
+            f"{v} is {'class ' + str(c) if c else 'background'}" for v, c in self.values.items()
+        )
         return ", ".join(words)
 
     def apply(self, mask: np.ndarray) -> np.ndarray:
@@ -250,10 +260,12 @@ def mask_values(masks: Iterable[np.ndarray]) -> list[int]:
 
 
 def guess_mapping(values: list[int]) -> Mapping:
-    """The likeliest reading of complete masks: codes like 0/255 and 0/128/255, classes, or objects."""
+    """The likeliest reading of complete masks: codes such as 0/128/255, classes, or objects."""
     if len(values) > MANY_VALUES or (values and values[-1] > 255):
         return Mapping({}, objects=True)
     classes = [v for v in values if v != 0]
-    if classes and classes[-1] <= MANY_VALUES:  # class numbers already: keep them, gaps and all
+    if (
+        classes and classes[0] > 0 and classes[-1] <= MANY_VALUES
+    ):  # class numbers already: keep them, gaps and all
         return Mapping({v: v for v in values})
     return Mapping({v: rank for rank, v in enumerate([0, *classes])})

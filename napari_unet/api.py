@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from napari_unet.annotation import Mapping, TrainingSet, guess_mapping, mask_values
 from napari_unet.config import (
     BACKGROUND,
     MAX_CLASSES,
     UNLABELLED,
+    Frozen,
     PredictConfig,
+    SegClass,
     TrainConfig,
     class_table,
 )
-from napari_unet.export import export_labels
-from napari_unet.inference import Target
+from napari_unet.export import export_labels as export_mask
+from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
-from napari_unet.io import Image, as_image, read_image, read_mask
+from napari_unet.io import Image, as_image, mask_colors, read_image, read_mask
 from napari_unet.library import Model, load_model
 from napari_unet.losses import border_weights
 from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
@@ -30,6 +33,7 @@ from napari_unet.training import train as train_events
 __all__ = ["export_labels", "load_model", "predict", "train"]
 
 Watch = Callable[[Event], None]
+Settings = TypeVar("Settings", bound=Frozen)
 
 
 def train(
@@ -56,27 +60,35 @@ def train(
     planes of stacks. `settings` are those of `TrainConfig`. With steps given, seconds is no limit
     unless it is given too; with neither, training goes on until it no longer improves.
     """
-    config = TrainConfig(
-        seconds=None if steps and seconds == 30 else seconds,
-        steps=steps,
-        arch=arch,
-        device=device,
-        seed=seed,
-        **settings,
-    )
-    pairs = list(zip(_listed(images), _listed(masks), strict=False))
-    if len(_listed(images)) != len(_listed(masks)):
+    limit = None if steps and seconds == 30 else seconds
+    own = {"seconds": limit, "steps": steps, "arch": arch, "device": device, "seed": seed}
+    config = make_settings(TrainConfig, own | settings)
+    images, masks = _listed(images), _listed(masks)
+    if len(images) != len(masks):
         raise BadInput(
-            f"{len(_listed(images))} images were given with {len(_listed(masks))} masks; give one "
-            "mask for each image."
+            f"{len(images)} images were given with {len(masks)} masks; "
+            "give one mask for each image."
         )
-    loaded = [_load_pair(i, m, n) for n, (i, m) in enumerate(pairs)]
+    masks = read_masks(masks)
+    pairs = zip(images, masks, strict=True)
+    loaded = [_load_pair(i, m, f"image {n}") for n, (i, m) in enumerate(pairs, 1)]
     training_set, _ = make_training_set(
         loaded, sparse=sparse, classes=classes, objects=objects, slices=slices, border=config.border
     )
     start = first_weights(init)
     control = Control()
     return finish(train_events(config, training_set, control, start=start), control, watch)
+
+
+def make_settings(kind: type[Settings], values: dict[str, Any], prefix: str = "") -> Settings:
+    """Settings from their values; a wrong one is told in a sentence, with a prefix to its name."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = prefix + str(first["loc"][0])
+        name = name.replace("_", "-") if prefix else name
+        raise BadInput(f"{name} {first['input']}: {first['msg'].lower()}.") from None
 
 
 def finish(events: Iterable[Event], control: Control, watch: Watch | None) -> Model:
@@ -108,9 +120,11 @@ def predict(
     With `probabilities` or `uncertainty` a tuple: the mask, then what was asked for.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    config = PredictConfig(probabilities=probabilities, uncertainty=uncertainty, **settings)
+    own = {"probabilities": probabilities, "uncertainty": uncertainty}
+    config = make_settings(PredictConfig, own | settings)
     if not isinstance(image, Image):
         image = _load_image(image, axes or _axes_for(image, model), "image")
+    check_image(model, image.data, f"Image '{image.name}'")
     result = finish_prediction(predict_events(model, image.data, config), watch)
     extras = [result.probabilities] * probabilities + [result.uncertainty] * uncertainty
     return (result.labels, *extras) if extras else result.labels
@@ -150,6 +164,11 @@ def make_training_set(
     """A training set from images and masks, and how the values of the masks were understood."""
     if not pairs:
         raise BadInput("There is no image to train on; give at least one with its mask.")
+    if sparse and (mapping or objects):
+        raise BadInput(
+            "Values of sparse masks are classes already, 0 is not labelled and 255 background; "
+            "leave the mapping (or objects) out, or give complete masks."
+        )
     values = mask_values(mask for _, mask in pairs)
     if mapping is None:
         mapping = _mapping(values, sparse, objects, n_classes=len(classes) if classes else None)
@@ -169,7 +188,23 @@ def make_training_set(
     )
     for image, mask in pairs:
         _add(training_set, image, mask, mapping, sparse, border)
+    _refuse_nothing(training_set, mapping, sparse)
     return training_set, mapping
+
+
+def _refuse_nothing(training_set: TrainingSet, mapping: Mapping, sparse: bool) -> None:
+    """Refuse annotation that there is nothing to learn from."""
+    counts = training_set.counts
+    if sparse and not counts.any():
+        raise BadInput(
+            "Nothing is labelled in any of the masks; paint some pixels of each class and some "
+            "background (255)."
+        )
+    if not sparse and not counts[1:].any():
+        raise BadInput(
+            f"The masks hold no class, all of them is background ({mapping.describe()}); paint "
+            "at least one class, or say that the masks are sparse."
+        )
 
 
 def _mapping(
@@ -180,7 +215,7 @@ def _mapping(
         return Mapping({}, objects=True)
     if sparse:
         known = [v for v in values if v not in (UNLABELLED, BACKGROUND)]
-        if known and (known[-1] > MAX_CLASSES or known[0] < 0):
+        if known and known[-1] > MAX_CLASSES:
             raise BadInput(
                 f"A sparse mask holds the value {known[-1]}; give 0 for not labelled, 1..254 for "
                 "classes and 255 for background."
@@ -226,20 +261,41 @@ def _listed(what: Any) -> list[Any]:
     return [what]
 
 
-def _load_pair(image: Any, mask: Any, number: int) -> tuple[Image, np.ndarray]:
-    name = f"image {number + 1}"
-    if isinstance(mask, str | Path):
-        mask = read_mask(mask)
+def read_masks(masks: Sequence[Any]) -> list[np.ndarray]:
+    """Masks from arrays and paths; colours are numbered alike in all of them."""
+    paths = [m for m in masks if isinstance(m, str | Path)]
+    colors = sorted({c for path in paths for c in mask_colors(path)}, key=_brightness)
+    return [
+        read_mask(m, colors=colors or None)
+        if isinstance(m, str | Path)
+        else _whole_numbers(m, f"The mask of image {n}")
+        for n, m in enumerate(masks, 1)
+    ]
+
+
+def _brightness(color: tuple[int, int, int]) -> tuple[float, tuple[int, int, int]]:
+    red, green, blue = color
+    return 0.299 * red + 0.587 * green + 0.114 * blue, color
+
+
+def _whole_numbers(mask: Any, what: str) -> np.ndarray:
+    """An array of labels as integers, 0 and above."""
     mask = np.asarray(mask)
     if mask.dtype == bool:
-        mask = mask.astype(np.uint8)
-    if mask.dtype.kind == "f" and np.array_equal(mask, np.round(mask)):
-        mask = mask.astype(np.int64)
-    if mask.dtype.kind not in "iu":
+        return mask.astype(np.uint8)
+    whole = mask.dtype.kind in "iu"
+    if mask.dtype.kind == "f":
+        whole = bool((np.isfinite(mask) & (mask == np.round(mask)) & (abs(mask) < 2**53)).all())
+    if not whole:
         raise BadInput(
-            f"The mask of {name} holds {mask.dtype} numbers that are not whole; give a mask of "
-            "integers."
+            f"{what} holds {mask.dtype} numbers that are not whole; give a mask of integers."
         )
+    if mask.size and mask.min() < 0:
+        raise BadInput(f"{what} holds negative labels; give a mask of 0 and above.")
+    return mask if mask.dtype.kind in "iu" else mask.astype(np.int64)
+
+
+def _load_pair(image: Any, mask: np.ndarray, name: str) -> tuple[Image, np.ndarray]:
     return _load_image(image, _axes_beside(image, mask.shape), name), mask
 
 
@@ -281,3 +337,17 @@ def _axes_for(image: Any, model: Model) -> str | None:
         return "C" + spatial
     return None
 
+
+def export_labels(
+    path: str | Path,
+    mask: Any,
+    like: Any = None,
+    classes: tuple[SegClass, ...] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a mask in the format its suffix names; pixel size and unit are those of `like`.
+
+    `like` is the image that the mask was made from, or its path.
+    """
+    image = read_image(like) if isinstance(like, str | Path) else like
+    return export_mask(path, mask, image, classes, overwrite)

@@ -23,7 +23,7 @@ class Warp:
 
     @property
     def crop(self) -> tuple[int, ...]:
-        """The smallest crop shape that every warped patch fits in, rounded up to limit its variety."""
+        """The smallest crop that every warped patch fits in, rounded up to limit its variety."""
         half = np.abs(self.matrices) @ (np.array(self.patch) / 2)
         reach = half.max(0) + 2.5 * self.bend.max() + 1
         return tuple(int(math.ceil(2 * r / 16) * 16) for r in reach)
@@ -36,7 +36,7 @@ def draw_warp(
     strength: float,
     spacing: tuple[float, ...] = (),
 ) -> Warp:
-    """Rotation, flips, scale, stretch and bend for a batch; volumes turn only where voxels are cubic."""
+    """Rotation, flips, scale, stretch and bend; volumes turn only where voxels are cubic."""
     ndim = len(patch)
     spacing = spacing or (1.0,) * ndim
     matrices = np.empty((batch, ndim, ndim))
@@ -65,11 +65,16 @@ def _rotation(rng: np.random.Generator, spacing: tuple[float, ...], strength: fl
     return out
 
 
-def warp_grid(warp: Warp, crop: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+def warp_grid(
+    warp: Warp, crop: tuple[int, ...], generator: torch.Generator, device: torch.device
+) -> Tensor:
     """Where each patch pixel lies in its crop, for grid_sample: (B, *patch, ndim), x first."""
     ndim, patch = len(warp.patch), warp.patch
     points = [max(2, round(p / ELASTIC_CELL) + 1) for p in patch]
-    axes = [torch.linspace(-(p - 1) / 2, (p - 1) / 2, n, device=device) for p, n in zip(patch, points, strict=True)]
+    axes = [
+        torch.linspace(-(p - 1) / 2, (p - 1) / 2, n, device=device)
+        for p, n in zip(patch, points, strict=True)
+    ]
     control = torch.stack(torch.meshgrid(*axes, indexing="ij"))  # (ndim, *points), offsets
     matrices = torch.as_tensor(warp.matrices, dtype=torch.float32, device=device)
     field = torch.einsum("bij,j...->bi...", matrices, control)
@@ -77,9 +82,14 @@ def warp_grid(warp: Warp, crop: tuple[int, ...], generator: torch.Generator, dev
         noise = torch.randn(field.shape, generator=generator, device=device).clamp_(-2.5, 2.5)
         bend = torch.as_tensor(warp.bend, dtype=torch.float32, device=device)
         field = field + noise * bend.view(-1, *[1] * (ndim + 1))
-    # The pixel at the centre of an even crop lies half a pixel right of its geometric middle.
-    size = torch.tensor(crop, dtype=torch.float32, device=device).view(1, -1, *[1] * ndim)
-    field = ((field + size.div(2, rounding_mode="floor") + 0.5) * 2 / size - 1).flip(1)
+    # Crop and patch have pixel n // 2 in common; the middle of the patch lies there, or, if its
+    # edge is even, half a pixel before: so a patch that is not warped needs no interpolation.
+    middles = [c // 2 - p // 2 + (p - 1) / 2 for c, p in zip(crop, patch, strict=True)]
+    middle, size = (
+        torch.tensor(n, dtype=torch.float32, device=device).view(1, -1, *[1] * ndim)
+        for n in (middles, crop)
+    )
+    field = ((field + middle + 0.5) * 2 / size - 1).flip(1)
     layout = torch.channels_last if ndim == 2 else torch.channels_last_3d
     field = field.contiguous(memory_format=layout)
     mode = "bilinear" if ndim == 2 else "trilinear"
@@ -87,17 +97,23 @@ def warp_grid(warp: Warp, crop: tuple[int, ...], generator: torch.Generator, dev
     return grid.movedim(1, -1)
 
 
-def warp_batch(images: Tensor, labels: Tensor, weights: Tensor | None, grid: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def warp_batch(
+    images: Tensor, labels: Tensor, weights: Tensor | None, grid: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Crops sampled at the grid: images and weights smoothly, labels by the nearest pixel."""
     out = F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
     nearest = F.grid_sample(labels[:, None].float(), grid, "nearest", "zeros", align_corners=False)
     if weights is not None:
-        weights = F.grid_sample(weights[:, None], grid, "bilinear", "border", align_corners=False)[:, 0]
+        weights = F.grid_sample(weights[:, None], grid, "bilinear", "border", align_corners=False)[
+            :, 0
+        ]
     return out, nearest[:, 0].to(torch.uint8), weights
 
 
-def vary_light(images: Tensor, strength: float, generator: torch.Generator, rng: np.random.Generator) -> Tensor:
-    """Gamma, contrast and brightness, some of it per channel; then noise, blur or low resolution."""
+def vary_light(
+    images: Tensor, strength: float, generator: torch.Generator, rng: np.random.Generator
+) -> Tensor:
+    """Gamma, contrast and brightness, partly per channel; then noise, blur or low resolution."""
     if not strength:
         return images
     batch, channels = images.shape[:2]

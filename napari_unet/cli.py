@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from napari_unet import __version__
 from napari_unet.run import (
@@ -17,6 +18,7 @@ from napari_unet.run import (
     Control,
     Event,
     Noticed,
+    Predicted,
     Rested,
     Scored,
     Started,
@@ -30,31 +32,50 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from napari_unet.annotation import Mapping
+    from napari_unet.annotation import Mapping, TrainingSet
+    from napari_unet.inference import Target
     from napari_unet.io import Image
     from napari_unet.library import Model
 
 # Everything heavy is imported inside the command that needs it: --help must answer at once.
 
-INTERRUPTED = 130
+REFUSED, INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 for success, 2 for bad input with one line on standard error."""
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         status: int | None = arguments.run(arguments)
+        sys.stdout.flush()
         return status or 0
     except BadInput as error:
-        print(f"napari-unet: {error}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
     except BrokenPipeError:  # the reader of our output went away, as in `| head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of a path that nobody foresaw
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{where}{error.strerror or error}; check the path and try again.")
+    except KeyboardInterrupt:
+        _say("Given up; nothing more is written.")
+        return INTERRUPTED
+
+
+def _refuse(reason: str) -> int:
+    _say(f"napari-unet: {' '.join(reason.split())}")
+    return REFUSED
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; '{self.prog} --help' lists what can be given.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="napari-unet", description="A U-Net that learns from a handful of annotations."
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -94,14 +115,9 @@ def _flags(parser: Any, model: Any, names: Sequence[str]) -> None:
 
 def _settings(model: Any, arguments: argparse.Namespace, names: Sequence[str]) -> Any:
     """The settings that the options ask for; a wrong value is told in a sentence."""
-    from pydantic import ValidationError
+    from napari_unet.api import make_settings
 
-    try:
-        return model(**{name: getattr(arguments, name) for name in names})
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = str(first["loc"][0]).replace("_", "-")
-        raise BadInput(f"--{flag} {first['input']}: {first['msg'].lower()}.") from None
+    return make_settings(model, {name: getattr(arguments, name) for name in names}, "--")
 
 
 # --- train ---
@@ -143,54 +159,83 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from napari_unet.api import first_weights, make_training_set
+    from napari_unet.api import finish, first_weights
     from napari_unet.config import TrainConfig
     from napari_unet.training import train
 
     config = _settings(TrainConfig, arguments, TRAIN_FLAGS)
-    pairs = read_pairs(arguments.images, arguments.masks, arguments.axes)
-    classes = arguments.classes.split(",") if arguments.classes else None
-    training_set, mapping = make_training_set(
-        pairs,
-        sparse=arguments.sparse,
-        classes=classes,
-        mapping=_parse_map(arguments.map) if arguments.map else None,
-        objects=arguments.objects or None,
-        slices=arguments.slices,
-        border=config.border,
-    )
-    if not arguments.sparse:
-        _say(f"masks: {mapping.describe()} (--map corrects this)")
-    for image, _ in pairs[:3]:
-        _say(image.describe())
-    start = first_weights(arguments.init)
     _refuse_unwritable(arguments.out)
+    if arguments.checkpoint:
+        _refuse_unwritable(arguments.checkpoint, model=False)
+    training_set, introduction = _understood(arguments, config.border)
+    start = first_weights(arguments.init)
     control = Control()
-    report = _json_report if arguments.json else _TrainReport(config.steps)
+    report = _TrainReport(config.steps, introduction, as_json=arguments.json)
+    events = train(
+        config, training_set, control,
+        start=start, checkpoint=arguments.checkpoint, name=arguments.out.stem,
+    )  # fmt: skip
     with _stops_on_interrupt(control):
-        model = None
-        for event in train(
-            config, training_set, control,
-            start=start, checkpoint=arguments.checkpoint, name=arguments.out.stem,
-        ):  # fmt: skip
-            report(event)
-            if isinstance(event, Rested):
-                control.stop()
-            if isinstance(event, Trained):
-                model = event.model
-    assert model is not None
+        model = finish(events, control, report)
     _say(f"The model is in {model.save(arguments.out).resolve()}")
     return 0
 
 
+def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingSet, list[str]]:
+    """Images and masks as a training set, and how they were understood, in lines."""
+    from napari_unet.api import make_training_set
+
+    pairs = read_pairs(arguments.images, arguments.masks, arguments.axes)
+    training_set, mapping = make_training_set(
+        pairs,
+        sparse=arguments.sparse,
+        classes=_parse_classes(arguments.classes) if arguments.classes else None,
+        mapping=_parse_map(arguments.map) if arguments.map else None,
+        objects=arguments.objects or None,
+        slices=arguments.slices,
+        border=border,
+    )
+    masks = [] if arguments.sparse else [f"masks: {mapping.describe()} (--map corrects this)"]
+    return training_set, masks + [image.describe() for image, _ in pairs[:3]]
+
+
 def read_pairs(images: Path, masks: Path, axes: str | None) -> list[tuple[Image, np.ndarray]]:
     """Images with their masks, matched by name."""
-    from napari_unet.io import list_images, mask_colors, match_pairs, read_image, read_mask
+    from napari_unet.api import read_masks
+    from napari_unet.io import read_image
 
-    one_each = images.is_file() and masks.is_file()
-    paths = [(images, masks)] if one_each else match_pairs(list_images(images), list_images(masks))
-    colors = sorted({c for _, mask in paths for c in mask_colors(mask)}, key=sum)
-    return [(read_image(i, axes), read_mask(m, colors=colors or None)) for i, m in paths]
+    paths = _matched(images, masks)
+    labels = read_masks([mask for _, mask in paths])
+    return [(read_image(i, axes), m) for (i, _), m in zip(paths, labels, strict=True)]
+
+
+def _matched(images: Path, masks: Path) -> list[tuple[Path, Path]]:
+    """One image with one mask whatever their names, or those of two folders by name."""
+    from napari_unet.io import list_images, match_pairs
+
+    first, second = list_images(images), list_images(masks)
+    if first == [images] and second == [masks]:
+        return [(images, masks)]
+    _refuse_twins(first)
+    return match_pairs(first, second)
+
+
+def _refuse_twins(paths: list[Path]) -> None:
+    """Refuse images that only their suffix tells apart: mask and result could be of either."""
+    from napari_unet.io import stem
+
+    seen: dict[str, Path] = {}
+    for path in paths:
+        twin = seen.setdefault(stem(path), path)
+        if twin != path:
+            raise BadInput(f"{twin} and {path} are images of the same name; rename one of them.")
+
+
+def _parse_classes(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise BadInput(f"--classes {text}: a name is empty; give names such as nucleus,membrane.")
+    return names
 
 
 def _parse_map(text: str) -> Mapping:
@@ -201,14 +246,17 @@ def _parse_map(text: str) -> Mapping:
     except ValueError:
         raise BadInput(f"--map {text}: give pairs such as 0=0,255=1.") from None
     if any(not 0 <= c <= 254 for c in values.values()):
-        raise BadInput(f"--map {text}: classes are 1..254, and 0 is background.")
+        raise BadInput(f"--map {text}: classes are 1..254 and 0 is background; give such numbers.")
     return Mapping(values)
 
 
-def _refuse_unwritable(out: Path) -> None:
-    """Find out before training, not after, that its result cannot be written."""
+def _refuse_unwritable(out: Path, model: bool = True) -> None:
+    """Find out before the work, not after, that its result cannot be written."""
     from napari_unet.atomic import atomic_folder
+    from napari_unet.library import check_place
 
+    if model:
+        check_place(out)
     probe = out.parent / f".{out.name}.probe"
     with atomic_folder(probe, overwrite=True):
         pass
@@ -216,15 +264,27 @@ def _refuse_unwritable(out: Path) -> None:
 
 
 class _TrainReport:
-    """Training as a bar on a terminal, and as lines where there is none."""
+    """Training as a bar on a terminal, as lines where there is none, or as lines of JSON."""
 
-    def __init__(self, steps: int | None) -> None:
+    def __init__(
+        self, steps: int | None, introduction: Sequence[str] = (), as_json: bool = False
+    ) -> None:
         from tqdm import tqdm
 
-        self.bar = tqdm(total=steps, unit=" steps", disable=None, leave=False)
+        self.introduction, self.as_json = introduction, as_json
+        self.bar = tqdm(total=steps, unit=" steps", disable=as_json or None, leave=False)
         self.dice = ""
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):  # from here on nothing is refused, so talk is welcome
+            for line in self.introduction:
+                self._line(line)
+        if self.as_json:
+            _json_report(event)
+        else:
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
         if isinstance(event, Stepped):
             self.bar.update(event.step - self.bar.n)
             self.bar.set_postfix_str(f"loss {event.loss:.3f}{self.dice}", refresh=False)
@@ -252,8 +312,9 @@ class _TrainReport:
 
 
 def _json_report(event: Event) -> None:
-    """One event as one line of JSON."""
-    values = {k: v for k, v in vars(event).items() if k not in ("model", "region")}
+    """One event as one line of JSON, without what is large."""
+    large = ("model", "region", "labels", "probabilities", "uncertainty")
+    values = {k: v for k, v in vars(event).items() if k not in large}
     print(json.dumps({"event": type(event).__name__.lower(), **values}), flush=True)
 
 
@@ -305,10 +366,14 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     config = _settings(PredictConfig, arguments, PREDICT_FLAGS)
     model = load_model(arguments.model)
+    paths = list_images(arguments.images)
+    _refuse_twins(paths)
+    outputs = [_outputs(path, arguments) for path in paths]
     control = Control()
     with _stops_on_interrupt(control):
-        for path in list_images(arguments.images):
-            _predict_one(model, read_image(path, arguments.axes), config, control, arguments)
+        for path, files in zip(paths, outputs, strict=True):
+            image = read_image(path, arguments.axes)
+            _predict_one(model, image, config, control, files, arguments)
             if control.stopped:
                 _say(f"Stopped; the masks of the images before {path.name} are in {arguments.out}")
                 return INTERRUPTED
@@ -316,18 +381,36 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _outputs(image: Path, arguments: argparse.Namespace) -> dict[str, Path]:
+    """The files that will be written for an image; what is there already is refused."""
+    from napari_unet.io import stem
+
+    out, suffix, name = arguments.out, arguments.format, stem(image)
+    files = {"labels": out / f"{name}.{suffix}"}
+    for what in ("probabilities", "uncertainty"):
+        if getattr(arguments, what):
+            files[what] = out / f"{name}_{what}.{'tif' if suffix == 'png' else suffix}"
+    for file in files.values():
+        if file.exists() and file.samefile(image):
+            raise BadInput(f"{file} is the image itself; give another folder with --out.")
+        if file.exists() and not arguments.overwrite:
+            raise BadInput(f"{file} exists already; give --overwrite or another folder.")
+    return files
+
+
 def _predict_one(
-    model: Model, image: Image, config: Any, control: Control, arguments: argparse.Namespace
+    model: Model,
+    image: Image,
+    config: Any,
+    control: Control,
+    files: dict[str, Path],
+    arguments: argparse.Namespace,
 ) -> None:
     from napari_unet.api import finish_prediction
     from napari_unet.export import export_labels, export_probabilities
-    from napari_unet.inference import new_target, predict
-    from napari_unet.instances import split_objects
+    from napari_unet.inference import check_image, new_target, predict
 
-    out, suffix = arguments.out, arguments.format
-    file = out / f"{image.name}.{suffix}"
-    if file.exists() and not arguments.overwrite:
-        raise BadInput(f"{file} exists already; give --overwrite or another folder.")
+    check_image(model, image.data, str(image.path))
     target = new_target(model, image.spatial_shape, config)
     report = _json_report if arguments.json else _PredictReport(image.name)
     finish_prediction(predict(model, image.data, config, control, target), report)
@@ -335,19 +418,28 @@ def _predict_one(
         return
     labels, classes = target.labels, model.card.classes
     if arguments.instances:
-        probability = target.probabilities[0] if target.probabilities is not None else None
-        single = probability if len(classes) == 1 else None
-        labels, classes = split_objects(labels, single, spacing=image.spacing), None
-    export_labels(file, labels, image, classes, arguments.overwrite)
-    extra = {"probabilities": target.probabilities, "uncertainty": target.uncertainty}
-    for what, values in extra.items():
-        if values is not None:
-            kind = "tif" if suffix == "png" else suffix
-            values = values if what == "probabilities" else values[None]
-            name = out / f"{image.name}_{what}.{kind}"
-            export_probabilities(name, values, image, arguments.overwrite)
+        labels, classes = _objects(target, image, len(classes)), ()
+    export_labels(files["labels"], labels, image, classes, arguments.overwrite)
+    if target.probabilities is not None:
+        export_probabilities(
+            files["probabilities"], target.probabilities, image, arguments.overwrite
+        )
+    if target.uncertainty is not None:
+        export_probabilities(
+            files["uncertainty"], target.uncertainty[None], image, arguments.overwrite
+        )
     if arguments.json:
-        print(json.dumps({"event": "written", "image": image.name, "path": str(file)}), flush=True)
+        written = {"event": "written", "image": image.name, "path": str(files["labels"])}
+        print(json.dumps(written), flush=True)
+
+
+def _objects(target: Target, image: Image, n_classes: int) -> np.ndarray:
+    """The mask as numbered objects; the probability helps to part those of a single class."""
+    from napari_unet.instances import split_objects
+
+    single = n_classes == 1 and target.probabilities is not None
+    probability = target.probabilities[0] if single else None
+    return split_objects(target.labels, probability, spacing=image.spacing)
 
 
 class _PredictReport:
@@ -356,6 +448,7 @@ class _PredictReport:
     def __init__(self, name: str) -> None:
         from tqdm import tqdm
 
+        self.name = name
         self.bar = tqdm(desc=name, unit=" tiles", disable=None, leave=False)
 
     def __call__(self, event: Event) -> None:
@@ -363,7 +456,10 @@ class _PredictReport:
             self.bar.total = event.total
             self.bar.update(event.done - self.bar.n)
         elif isinstance(event, Noticed):
-            _say(f"{self.bar.desc.rstrip(': ') if self.bar.desc else ''}: {event.message}")
+            self.bar.clear()
+            _say(f"{self.name}: {event.message}")
+        elif isinstance(event, Predicted):
+            self.bar.close()
 
 
 # --- evaluate ---
@@ -378,34 +474,40 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from napari_unet.annotation import guess_mapping, mask_values
-    from napari_unet.io import list_images, match_pairs, read_mask, stem
-    from napari_unet.metrics import dense_confusion, dice_of, iou_of, mean
+    from napari_unet.api import read_masks
+    from napari_unet.io import stem
+    from napari_unet.metrics import dense_confusion, dice_of, iou_of
 
-    one_each = arguments.predicted.is_file() and arguments.true.is_file()
-    paths = (
-        [(arguments.predicted, arguments.true)]
-        if one_each
-        else match_pairs(list_images(arguments.predicted), list_images(arguments.true))
-    )
-    found = [read_mask(p) for p, _ in paths]
-    truth = [read_mask(t) for _, t in paths]
+    paths = _matched(arguments.predicted, arguments.true)
+    found, truth = read_masks([p for p, _ in paths]), read_masks([t for _, t in paths])
+    for (path, true), a, b in zip(paths, found, truth, strict=True):
+        if a.shape != b.shape:
+            raise BadInput(
+                f"{path} has shape {a.shape} but {true} has {b.shape}; give masks of one image."
+            )
     of_found, of_truth = (guess_mapping(mask_values(m)) for m in (found, truth))
-    if of_found.describe() != of_truth.describe():
-        _say(f"predicted: {of_found.describe()}; true: {of_truth.describe()}")
     n = max(of_found.n_classes, of_truth.n_classes)
     rows = []
     for (path, _), a, b in zip(paths, found, truth, strict=True):
         table = dense_confusion(of_found.apply(a), of_truth.apply(b), n)
         rows.append({"image": stem(path), "dice": dice_of(table), "iou": iou_of(table)})
+    if of_found.describe() != of_truth.describe():
+        _say(f"predicted: {of_found.describe()}; true: {of_truth.describe()}")
+    _report_scores(rows, n, arguments.json)
+    return 0
+
+
+def _report_scores(rows: list[dict[str, Any]], n: int, as_json: bool) -> None:
+    from napari_unet.metrics import mean
+
     means = {
         which: [mean(row[which][c] for row in rows) for c in range(n)] for which in ("dice", "iou")
     }
     overall = {which: mean(values) for which, values in means.items()}
-    if arguments.json:
+    if as_json:
         print(json.dumps({"images": rows, "classes": means, "mean": overall}))
     else:
         _print_scores(rows, means, overall)
-    return 0
 
 
 def _print_scores(rows: list[Any], means: dict[str, Any], overall: dict[str, Any]) -> None:
@@ -470,7 +572,8 @@ def _models_show(arguments: argparse.Namespace) -> None:
 def _models_import(arguments: argparse.Namespace) -> None:
     from napari_unet.library import import_model
 
-    _say(f"The model is in {import_model(arguments.path, arguments.name)}")
+    place = import_model(arguments.path, arguments.name)
+    _say(f"The model is in {place.resolve()}")
 
 
 def _models_export(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,5 @@
-"""Which device computes, in which number format: measured, not assumed; and what to do if not a GPU."""
+"""Which device computes, in which number format: measured, not assumed; and what to do if
+not a GPU."""
 
 from __future__ import annotations
 
@@ -35,9 +36,7 @@ class Numerics:
         return self.dtype == torch.float16
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, self.dtype, enabled=self.dtype != torch.float32
-        )
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def layout(self, ndim: int) -> torch.memory_format:
         if not self.channels_last:
@@ -54,13 +53,17 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise BadInput(f"There is no device '{name}'; give auto, cpu, cuda, cuda:1 or mps.") from None
+        raise BadInput(
+            f"There is no device '{name}'; give auto, cpu, cuda, cuda:1 or mps."
+        ) from None
     if device.type not in ("cpu", "cuda", "mps"):
         raise BadInput(f"Device '{name}' is not supported; give auto, cpu, cuda, cuda:1 or mps.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BadInput(f"Device '{name}' cannot be used: {why_no_gpu()}")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise BadInput(f"Device '{name}' cannot be used: this machine or PyTorch build has no Metal.")
+        raise BadInput(
+            f"Device '{name}' cannot be used: this machine or PyTorch build has no Metal."
+        )
     return device
 
 
@@ -73,7 +76,11 @@ def choose_numerics(device: str | torch.device, precision: str = "auto", ndim: i
 
 
 def _likes_channels_last(device: torch.device, ndim: int) -> bool:
-    return device.type == "cuda" or (device.type == "cpu" and ndim == 2) or _fastest(str(device), ndim).channels_last
+    return (
+        device.type == "cuda"
+        or (device.type == "cpu" and ndim == 2)
+        or _fastest(str(device), ndim).channels_last
+    )
 
 
 @lru_cache
@@ -89,7 +96,11 @@ def self_test(device: str, ndim: int = 2) -> dict[Numerics, float]:
     place = torch.device(device)
     formats = [(torch.float32, False), (torch.float32, True), (torch.bfloat16, True)]
     if place.type == "cuda":
-        half = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        half = (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float16
+        )
         formats = [(torch.float32, False), (half, True)]
     elif place.type == "mps":
         formats = [(torch.float32, False), (torch.float16, False)]
@@ -98,9 +109,11 @@ def self_test(device: str, ndim: int = 2) -> dict[Numerics, float]:
 
 def _time_step(numerics: Numerics, ndim: int) -> float:
     conv: Callable[..., torch.nn.Module] = torch.nn.Conv2d if ndim == 2 else torch.nn.Conv3d
-    net = torch.nn.Sequential(conv(16, 32, 3, padding=1), torch.nn.ReLU(), conv(32, 32, 3, padding=1))
+    net = torch.nn.Sequential(
+        conv(16, 32, 3, padding=1), torch.nn.ReLU(), conv(32, 32, 3, padding=1)
+    )
     layout = numerics.layout(ndim)
-    net.to(numerics.device, memory_format=layout)
+    net.to(numerics.device, memory_format=layout)  # type: ignore[call-overload]
     size = (2, 16, 96, 96) if ndim == 2 else (1, 16, 24, 24, 24)
     x = torch.zeros(size, device=numerics.device).contiguous(memory_format=layout)
     best = float("inf")
@@ -125,7 +138,7 @@ def synchronise(device: torch.device) -> None:
 
 def ran_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of a GPU, Metal or CPU allocator means that memory is short."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "can't allocate memory", "not enough memory", "_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
@@ -149,7 +162,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def why_no_gpu() -> str:
-    """Why no CUDA GPU is used, and the remedy, in a sentence; empty when one is used."""
+    """Why the GPU that was asked for is not used, and the remedy, in a sentence."""
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         return f"this machine has {count} CUDA GPU{'s' if count > 1 else ''}, counted from cuda:0."
@@ -157,8 +170,8 @@ def why_no_gpu() -> str:
         return "this machine computes on its Apple GPU; give mps."
     if torch.version.cuda is None:
         return (
-            "this PyTorch is built for the CPU only; if the machine has an NVIDIA GPU, install the CUDA "
-            "build of PyTorch (the selector on pytorch.org gives the command)."
+            "this PyTorch is built for the CPU only; if the machine has an NVIDIA GPU, install the "
+            "CUDA build of PyTorch (the selector on pytorch.org gives the command)."
         )
     return (
         "PyTorch finds no NVIDIA GPU; if there is one, check that nvidia-smi lists it and that its "

@@ -35,9 +35,11 @@ class HoldOut:
         """Give every block of the present annotation its role."""
         for item in items:
             grid = item.touched.shape
-            self.roles.setdefault(item.name, np.zeros(grid, np.uint8))
-            self.windows.setdefault(item.name, [])
-            self._trained.setdefault(item.name, np.zeros(grid, bool))
+            # A name may come back with another image: what was decided for the old one is void.
+            if item.name not in self.roles or self.roles[item.name].shape != grid:
+                self.roles[item.name] = np.zeros(grid, np.uint8)
+                self.windows[item.name] = []
+                self._trained[item.name] = np.zeros(grid, bool)
         if self.share and items:
             if len(items) >= MANY_IMAGES:
                 self._hold_images(items)
@@ -74,10 +76,11 @@ class HoldOut:
         total = sum(i.labelled for i in items)
         for place in self._rng.permutation(len(items)):
             item = items[place]
-            if self.held(items) >= 0.75 * self.share * total:
+            held = self.held(items)
+            if held >= 0.75 * self.share * total:
                 return
             fresh = not self._trained[item.name].any() and not self.windows[item.name]
-            small = item.labelled <= COST * self.share * total
+            small = held + item.labelled <= COST * self.share * total
             if fresh and small and item.labelled and self._leaves_classes(items, item):
                 self.roles[item.name][:] = HELD
                 self.windows[item.name] = [tuple(slice(0, n) for n in item.annotation.shape)]
@@ -102,12 +105,14 @@ class HoldOut:
 
     def _take(self, item: Item, window: Region) -> None:
         edge = BLOCK[item.annotation.ndim]
-        role, held = self.roles[item.name], self.roles[item.name][window]
+        role = self.roles[item.name]
         around = _grown(window, self._margin(item), role.shape)
         role[around] = np.where(role[around] == TRAIN, BUFFER, role[around])
-        held[:] = HELD
-        sizes = item.annotation.shape
-        pixels = (slice(w.start * edge, min(w.stop * edge, n)) for w, n in zip(window, sizes, strict=True))
+        role[window] = HELD
+        pixels = (
+            slice(w.start * edge, min(w.stop * edge, n))
+            for w, n in zip(window, item.annotation.shape, strict=True)
+        )
         self.windows[item.name].append(tuple(pixels))
 
     def _margin(self, item: Item) -> tuple[int, ...]:
@@ -117,7 +122,7 @@ class HoldOut:
     def _best_window(
         self, item: Item, items: tuple[Item, ...], wanted: float, allowed: float
     ) -> tuple[float, Item, Region] | None:
-        """The window that holds out most for what it takes away from training, if it is worth it."""
+        """The window that holds out most for what it costs training, if it is worth it."""
         role = self.roles[item.name]
         counts = item.counts * (role == TRAIN)
         sums = _summed(counts)
@@ -125,13 +130,13 @@ class HoldOut:
         kept = sum(_trainable(i, self.roles[i.name]) for i in items)
         best: tuple[float, Item, Region] | None = None
         for window in _windows(role.shape):
-            inside = _inside(sums, window)
-            around = _inside(sums, _grown(window, self._margin(item), role.shape))
+            grown = _grown(window, self._margin(item), role.shape)
+            inside, around = _inside(sums, window), _inside(sums, grown)
             if around.sum() > allowed or np.any((kept > 0) & (around >= 0.7 * kept)):
                 continue
-            if _inside(seen, _grown(window, self._margin(item), role.shape)).any():
+            if _inside(seen, grown).any():
                 continue
-            variety = (inside > 0).sum() / max(1, (kept > 0).sum())
+            variety = np.count_nonzero(inside) / max(1, np.count_nonzero(kept))
             worth = (min(inside.sum(), wanted) - 0.25 * (around - inside).sum()) * variety
             if worth > 0.02 * wanted and (best is None or worth > best[0]):
                 best = (float(worth), item, window)
@@ -145,7 +150,8 @@ def _trainable(item: Item, role: np.ndarray) -> np.ndarray:
 def _windows(grid: tuple[int, ...]) -> list[Region]:
     """Square windows of some sizes at evenly spread places, in blocks."""
     out: list[Region] = []
-    for size in sorted({max(1, round(min(grid) * f)) for f in (0.15, 0.25, 0.4, 0.6)} | {max(grid)}):
+    edges = {max(1, round(min(grid) * f)) for f in (0.15, 0.25, 0.4, 0.6)}
+    for size in sorted(edges | {max(grid)}):
         sizes = [min(size, n) for n in grid]
         starts = [
             np.unique(np.linspace(0, n - s, min(n - s + 1, 9)).astype(int)).tolist()

@@ -1,4 +1,4 @@
-"""Prediction: a generator that tiles an image of any size, joins the tiles and writes as it goes."""
+"""Prediction: a generator that tiles an image of any size, joins the tiles and writes them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def predict(
     reached hold 0.
     """
     config, control = config or PredictConfig(), control or Control()
-    _check(model, image)
+    check_image(model, image)
     stats = measure(image)
     if outside(stats, list(model.card.seen)):
         yield Noticed(
@@ -64,9 +64,7 @@ def predict(
             f"was trained on ({_range(list(model.card.seen))}); check the mask with care.",
         )
     target = target or new_target(model, image.shape[1:], config)
-    numerics = choose_numerics(
-        choose_device(config.device), config.precision, model.card.net.ndim
-    )
+    numerics = choose_numerics(choose_device(config.device), config.precision, model.card.net.ndim)
     runner = _Runner(model, numerics, config.flips)
     edge = config.tile or runner.tile_edge
     while True:
@@ -80,8 +78,8 @@ def predict(
         edge //= 2
         if edge < 16:
             raise BadInput(
-                f"There is not enough memory on {numerics.device} for even a small tile; close other "
-                "programs or use another device."
+                f"There is not enough memory on {numerics.device} for even a small tile; close "
+                "other programs or use another device."
             )
         yield Noticed("memory", f"Memory ran out; going on with tiles of {edge} pixels.")
     yield Predicted(target.labels, target.probabilities, target.uncertainty, control.stopped)
@@ -97,16 +95,17 @@ def new_target(model: Model, shape: tuple[int, ...], config: PredictConfig) -> T
     )
 
 
-def _check(model: Model, image: Any) -> None:
+def check_image(model: Model, image: Any, what: str = "The image") -> None:
+    """Refuse an image that the model cannot read."""
     net = model.card.net
     if image.shape[0] != net.in_channels:
         raise BadInput(
-            f"The image has {image.shape[0]} channel(s) but model '{model.card.name}' reads "
+            f"{what} has {image.shape[0]} channel(s) but model '{model.card.name}' reads "
             f"{net.in_channels}; choose the channels that it was trained on, or another model."
         )
     if len(image.shape) - 1 < net.ndim:
         raise BadInput(
-            f"Model '{model.card.name}' reads volumes but the image is a plane {image.shape[1:]}; "
+            f"{what} is a plane {image.shape[1:]} but model '{model.card.name}' reads volumes; "
             "give a stack, or a model trained on planes."
         )
 

@@ -22,8 +22,10 @@ class Stats(Frozen):
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels (C, ...) with the low at -1 and the high at 1, as float32."""
         shape = (-1,) + (1,) * (pixels.ndim - 1)
-        low, high = np.float32(self.low), np.float32(self.high)
-        scale = 2 / np.maximum(high - low, 1e-6 * np.maximum(1, np.abs(high)))
+        low, high = np.array(self.low, np.float32), np.array(self.high, np.float32)
+        # The range of a constant channel counts as a millionth of its value.
+        largest = np.maximum(np.abs(low), np.abs(high))
+        scale = 2 / np.maximum(high - low, 1e-6 * np.where(largest > 0, largest, 1))
         out = pixels.astype(np.float32)
         out -= low.reshape(shape)
         out *= scale.reshape(shape)

@@ -42,13 +42,14 @@ class Sampler:
         self._fresh: dict[str, np.ndarray] = {}  # per block, the step at which it was last painted
         self._error: dict[str, np.ndarray] = {}  # per block, how badly it was predicted lately
         self._lately: list[tuple[str, int, float]] = []  # errors not yet taken in
+        self._counts: dict[str, np.ndarray] = {}  # trainable pixels when last taken in
         self._sums: dict[tuple[str, int], np.ndarray] = {}
         self._since = 0
         self._class_odds = np.zeros(0)
         self._item_odds: list[np.ndarray] = []  # for each class
 
     def refresh(self, step: int) -> bool:
-        """Take in what was painted and learned since the last call; whether anything was painted."""
+        """Take in what was painted and learned since the last call; whether any was painted."""
         painted = self.set.version != self.version
         if painted:
             self._take_in_annotation(step)
@@ -63,16 +64,24 @@ class Sampler:
         self.items = self.set.items
         self.holdout.update(self.items)
         for item in self.items:
-            fresh = self._fresh.setdefault(item.name, np.full(item.touched.shape, NEVER))
-            self._error.setdefault(item.name, np.ones(item.touched.shape))
+            self._make_room(item)
             if before >= 0:
-                fresh[item.touched > before] = step
-        counts = np.array([i.counts[:, self.role(i) == TRAIN].sum(1) for i in self.items])
+                self._fresh[item.name][item.touched > before] = step
+        # Painting goes on meanwhile: odds that belong together come from one copy.
+        self._counts = {i.name: i.counts * (self.role(i) == TRAIN) for i in self.items}
+        counts = np.array([c.reshape(len(c), -1).sum(1) for c in self._counts.values()])
         total = counts.sum(0) if len(counts) else np.zeros(1)
         # Half by number of pixels, half evenly over the classes: the rare are seen more often.
         self._class_odds = _share(total) + _share((total > 0).astype(float))
         # Half evenly over the images that have the class, half by the root of what they have.
         self._item_odds = [_share((c > 0).astype(float)) + _share(np.sqrt(c)) for c in counts.T]
+
+    def _make_room(self, item: Item) -> None:
+        grid = item.touched.shape
+        if item.name not in self._error or self._error[item.name].shape != grid:
+            self._fresh[item.name] = np.full(grid, NEVER)
+            self._error[item.name] = np.ones(grid)
+            self._lately = [e for e in self._lately if e[0] != item.name]
 
     def _take_in_errors(self) -> None:
         for name, block, error in self._lately:
@@ -112,7 +121,7 @@ class Sampler:
         key = (item.name, row)
         if key not in self._sums:
             fresh = 1 + FRESH_BOOST * np.exp((self._fresh[item.name] - self._since) / FRESH_STEPS)
-            odds = item.counts[row] * (self.role(item) == TRAIN) * self._error[item.name] * fresh
+            odds = self._counts[item.name][row] * self._error[item.name] * fresh
             self._sums[key] = odds.ravel().cumsum()
         return self._sums[key]
 
@@ -134,9 +143,10 @@ class Sampler:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint, once the annotation has been taken in."""
         self.rng.bit_generator.state = state["rng"]
-        self._fresh = {k: np.array(v) for k, v in state["fresh"].items()}
-        self._error = {k: np.array(v) for k, v in state["error"].items()}
+        self._fresh |= {k: np.array(v) for k, v in state["fresh"].items()}
+        self._error |= {k: np.array(v) for k, v in state["error"].items()}
         self._lately = [tuple(one) for one in state["lately"]]
         self._since = state["since"]
         self._sums.clear()
@@ -161,7 +171,9 @@ def cut(spots: list[Spot], shape: tuple[int, ...], roles: HoldOut | None = None)
     images, labels, weights = [], [], []
     for spot in spots:
         item = spot.item
-        wanted = [np.arange(c - s // 2, c - s // 2 + s) for c, s in zip(spot.centre, shape, strict=True)]
+        wanted = [
+            np.arange(c - s // 2, c - s // 2 + s) for c, s in zip(spot.centre, shape, strict=True)
+        ]
         sizes = item.annotation.shape
         images.append(item_stats(item).apply(gather(_readable(item), wanted)))
         label = gather(item.annotation, wanted)
@@ -212,9 +224,7 @@ def gather(image: Any, wanted: list[np.ndarray]) -> np.ndarray:
     part = np.asarray(image[(*lead, *box)])
     for axis, (index, lo) in enumerate(zip(indices, low, strict=True)):
         axis += len(lead)
-        if len(index) != part.shape[axis] or index[0] > index[-1]:
-            part = np.take(part, index - lo, axis)
-        elif not np.array_equal(index, np.arange(lo, lo + len(index))):
+        if not np.array_equal(index - lo, np.arange(part.shape[axis])):
             part = np.take(part, index - lo, axis)
     return part.copy() if np.shares_memory(part, image) else part
 
@@ -244,9 +254,7 @@ class BlockCache:
             key = tuple(r[p] for r, p in zip(starts, place, strict=True))
             block = self._block(key)
             if out is None:
-                out = np.empty(
-                    (self.shape[0], *(s.stop - s.start for s in spatial)), block.dtype
-                )
+                out = np.empty((self.shape[0], *(s.stop - s.start for s in spatial)), block.dtype)
             here, there = [], []
             for k, s, n in zip(key, spatial, block.shape[1:], strict=True):
                 first = k * self._edge

@@ -77,7 +77,7 @@ class Stepped(Event):
 
 @dataclass(frozen=True)
 class Scored(Event):
-    """The averaged weights were judged on the held-out annotation, Dice per class (None: absent)."""
+    """The averaged weights were judged on the held-out annotation; Dice is None where absent."""
 
     step: int
     seconds: float

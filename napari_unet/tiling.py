@@ -14,7 +14,7 @@ from napari_unet.annotation import Region
 
 @dataclass(frozen=True)
 class Axis:
-    """One tile along one axis: it reads [read_start, read_stop) and contributes to [start, stop)."""
+    """One tile along one axis: it reads read_start:read_stop and contributes to start:stop."""
 
     read_start: int
     read_stop: int
@@ -64,16 +64,16 @@ def _plan_axis(size: int, edge: int, halo: int, stride: int, overlap: int) -> li
     number = math.ceil(size / edge)
     # Tiles begin at multiples of the net's stride, or its poolings would fall differently.
     core = math.ceil(size / number / stride) * stride
+    overlap = min(overlap, core)  # a pixel is shared by two tiles at most
     cuts = list(range(0, size, core))
     if len(cuts) > 1 and size - cuts[-1] < max(overlap, stride):  # too thin to blend: join it
         cuts.pop()
     cuts.append(size)
     out = []
     for a, b in itertools.pairwise(cuts):
-        half = overlap // 2
         before = overlap if a > 0 else 0
         after = overlap if b < size else 0
-        start, stop = max(0, a - half) if before else a, min(size, b + half) if after else b
+        start, stop = a - before // 2, b + after - after // 2
         low = max(0, (start - halo) // stride * stride)
         high = min(size, math.ceil((stop + halo) / stride) * stride)
         out.append(Axis(low, high, start, stop, before, after))
@@ -86,15 +86,18 @@ def _distance(tile: Tile, focus: tuple[int, ...]) -> float:
 
 
 class Blender:
-    """Joins overlapping tiles by ramps that add up to one; holds only what still waits for others."""
+    """Joins overlapping tiles by ramps that add up to one; holds only what waits for others."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[tuple[int, int], ...], tuple[np.ndarray, int]] = {}
 
     def add(self, tile: Tile, values: np.ndarray) -> Iterator[tuple[Region, np.ndarray]]:
-        """Take one tile's values (K, *shape); yield every part (region, values) that is complete."""
+        """Take one tile's values (K, *shape); yield each part (region, values) that is complete."""
         for cell in itertools.product(*(_cells(a) for a in tile.axes)):
-            inside = tuple(slice(s - a.start, e - a.start) for (s, e, _), a in zip(cell, tile.axes, strict=True))
+            inside = tuple(
+                slice(s - a.start, e - a.start)
+                for (s, e, _), a in zip(cell, tile.axes, strict=True)
+            )
             region = tuple(slice(s, e) for s, e, _ in cell)
             shared = [axis for axis, (_, _, ramp) in enumerate(cell) if ramp]
             part = values[(slice(None), *inside)]
@@ -107,7 +110,9 @@ class Blender:
                 part *= _ramp(stop - start, ramp).reshape((-1,) + (1,) * (len(cell) - axis - 1))
             yield from self._join(region, part, 2 ** len(shared))
 
-    def _join(self, region: Region, part: np.ndarray, parts: int) -> Iterator[tuple[Region, np.ndarray]]:
+    def _join(
+        self, region: Region, part: np.ndarray, parts: int
+    ) -> Iterator[tuple[Region, np.ndarray]]:
         key = tuple((s.start, s.stop) for s in region)
         total, missing = self._waiting.pop(key, (None, parts))
         total = part if total is None else total + part
@@ -118,7 +123,7 @@ class Blender:
 
 
 def _cells(axis: Axis) -> list[tuple[int, int, int]]:
-    """The tile along one axis as (start, stop, ramp): shared with the one before, own, shared after."""
+    """One axis as (start, stop, ramp): shared with the tile before, own, shared with the next."""
     first, last = axis.start + axis.before, axis.stop - axis.after
     cells = [(axis.start, first, 1), (first, last, 0), (last, axis.stop, -1)]
     return [c for c in cells if c[0] < c[1]]

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
 from collections.abc import Iterator
-
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from napari_unet import __version__
-from napari_unet.annotation import Item, Region, TrainingSet
+from napari_unet.annotation import TrainingSet
 from napari_unet.atomic import atomic_file
-from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
-from napari_unet.config import BACKGROUND, NetConfig, TrainConfig
+from napari_unet.config import NetConfig, TrainConfig
 from napari_unet.device import choose_device, choose_numerics, free_memory, ran_out_of_memory
-from napari_unet.holdout import HELD, HoldOut
+from napari_unet.holdout import HoldOut
+from napari_unet.judging import Judge
+from napari_unet.learner import Learner, Weights, copied, under
 from napari_unet.library import Card, Model, Version, fingerprint, now
-from napari_unet.losses import class_weights, segmentation_loss
-from napari_unet.metrics import confusion, dice_of, mean
+from napari_unet.metrics import mean
 from napari_unet.models import Net, build
-from napari_unet.patches import Sampler, Spot, cut, gather, item_stats
+from napari_unet.patches import Sampler, item_stats
 from napari_unet.run import (
     BadInput,
     Control,
@@ -43,10 +42,7 @@ from napari_unet.run import (
 
 WARM_UP = 10  # steps over which the rate rises
 COOL_DOWN = 0.3  # part of a budget over which the rate falls
-AVERAGE = 0.99  # of the weights; less at the beginning
 JUDGE_STEPS = 20  # between two looks at the held-out annotation, or more if there is much of it
-JUDGE_EDGE = 256  # it is looked at in pieces of this edge,
-JUDGE_PIECES = 12  # and of so many pieces
 BACKUP_STEPS = 50
 MOST_ROLLBACKS = 5
 
@@ -77,25 +73,24 @@ def train(
             continue
         if run.resting:
             with run.clock_stopped():
-                changed = training_set.wait(run.sampler.version, 0.2)
+                changed = training_set.wait(run.sampler.version, timeout=0.2)
             if not changed:
                 continue
-            run.wake()
-            yield Woke(run.step)
+            yield run.wake()
         yield from run.take_in_changes()
         if run.sampler.empty:
-            yield from run.rest()
+            yield run.rest()
             continue
         yield from run.one_step()
         if run.due:
             yield from run.judge()
         if run.stale:
-            yield from run.rest()
+            yield run.rest()
     yield from run.finish(control, checkpoint)
 
 
 class _Run:
-    """The state of one training run."""
+    """One training run: its budget, its judge, what it kept, and what it says."""
 
     def __init__(
         self, config: TrainConfig, training_set: TrainingSet, start: Model | None, name: str
@@ -107,157 +102,137 @@ class _Run:
         self.numerics = choose_numerics(
             choose_device(config.device), config.precision, training_set.ndim
         )
-        self.device = self.numerics.device
         torch.manual_seed(config.seed)
         net = build(_net_config(config, training_set, start))
         if start is not None:
             _take_over(net, start)
-        layout = self.numerics.layout(training_set.ndim)
-        self.net: Net = net.to(self.device, memory_format=layout).train()
-        self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self.rate = config.rate
-        self.optimiser = self._new_optimiser()
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.numerics.scaled)
         self.holdout = HoldOut(config.holdout, net.halo, config.seed)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
-        self.rng = np.random.default_rng(config.seed)
-        self.random = torch.Generator(self.device).manual_seed(config.seed)
-        self.patch, self.batch = patch_shape(config, training_set, net.stride), config.batch
-        if training_set.ndim == 3:
-            self.batch = max(1, config.batch // 4)
-        self.step = 0
+        self.learner = Learner(net, config, self.sampler, self.numerics)
+        self.jury = Judge(self.holdout, self.numerics, len(training_set.classes))
         self.resting = False
-        self.best: dict[str, Tensor] | None = None
+        self.best: Weights | None = None
         self.best_dice = -1.0
         self.best_step = 0
         self.curve: list[tuple[int, float]] = []
+        self._progress_step = 0  # the last at which something improved, or was painted
+        self._losses = (math.inf, 0.0)  # lowest and present, smoothed
+        self._judged = (-1, JUDGE_STEPS)  # version last judged on, step of the next look
         self._pending: tuple[int, Tensor] | None = None  # a loss that is not waited for
-        self._loss = (math.inf, 0.0, 0)  # lowest smoothed, present smoothed, step of the lowest
-        self._judged_version = -1
-        self._next_judgement = JUDGE_STEPS
-        self._backup = self._weights()
+        self._backup = self.learner.weights()
         self._rollbacks = 0
 
-    # --- the run, in the order it happens ---
+    # --- in the order it happens ---
 
     def begin(self) -> Iterator[Event]:
         """Look at the annotation for the first time."""
-        changes = list(self.take_in_changes())
-        items = self.set.items
+        notices = list(self.take_in_changes())
         if self.sampler.empty and not self._open_ended:
             raise BadInput(
                 "Nothing is labelled in any image; paint some pixels of each class and some "
                 "background, or give complete masks."
             )
+        items = self.set.items
         yield Started(
-            str(self.device),
+            str(self.numerics.device),
             self.numerics.name,
-            sum(p.numel() for p in self.net.parameters()),
+            sum(p.numel() for p in self.learner.net.parameters()),
             len(items),
             int(self.set.counts.sum()),
             self.holdout.held(items),
         )
-        yield from changes
+        yield from notices
 
     def take_in_changes(self) -> Iterator[Event]:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
         if not self.sampler.refresh(self.step):
             return
-        if not first:
-            self.wake()
-        elif self.config.holdout and not self.holdout.held(self.sampler.items):
+        self._be_patient_again()
+        if first and self.config.holdout and not self.holdout.held(self.sampler.items):
             yield Noticed(
                 "held-out",
                 "Too little is annotated to hold any of it out, so no score can be given; "
                 "annotate further away, or another image.",
             )
-        counts = self.set.counts
-        for value, found in enumerate(counts.tolist()):
-            if not found and counts.any():
-                what = (
-                    f"Class {value} '{self.set.classes[value - 1].name}' is"
-                    if value
-                    else "No background is"
-                )
-                rest = " nowhere" if value else ""
-                yield Noticed("class", f"{what}{rest} labelled; paint some of it to have it learned.")
+        counts = self.set.counts.tolist()
+        for number, found in enumerate(counts):
+            if not found and any(counts):
+                yield Noticed("class", self._nowhere(number))
 
     def one_step(self) -> Iterator[Event]:
         """One optimiser step; when memory runs out, a smaller one is tried."""
-        pending = self._pending
         try:
-            loss = self._learn()
+            loss = self.learner.learn(self._part_of_rate)
         except RuntimeError as error:
             if not ran_out_of_memory(error):
                 raise
-            self.optimiser.zero_grad()
             loss = None
         if loss is None:  # outside the except block, which would keep the step's tensors alive
-            free_memory(self.device)
             yield self._shrink()
             return
-        self.step += 1
-        self._pending = (self.step, loss)
+        pending, self._pending = self._pending, (self.step, loss)
         if pending is not None:
-            yield from self._look_at(*pending)
+            yield self._look_at(*pending)
 
     def judge(self) -> Iterator[Event]:
         """Score the averaged weights, and the best so far anew if the annotation changed since."""
-        version = self.sampler.version
-        if self.best is not None and version != self._judged_version:
-            present = _copy(self.average.state_dict())
-            self.average.load_state_dict(self.best)
-            rescored = mean(self._score())
-            self.best_dice = -1.0 if rescored is None else rescored
-            self.average.load_state_dict(present)
-        classes = self._score()
+        average, items = self.learner.average, self.sampler.items
+        if self.best is not None and self._judged[0] != self.sampler.version:
+            present = copied(average.state_dict())
+            average.load_state_dict(self.best)
+            self.best_dice = mean(self.jury.score(average, items)) or 0.0
+            average.load_state_dict(present)
+        classes = self.jury.score(average, items)
+        pause = max(JUDGE_STEPS, round(3 * self.holdout.held(items) / self.learner.pixels))
+        self._judged = (self.sampler.version, self.step + pause)
         dice = mean(classes)
-        self._judged_version = version
-        pixels = self.holdout.held(self.sampler.items)
-        per_step = self.batch * math.prod(self.patch)
-        self._next_judgement = self.step + max(JUDGE_STEPS, round(3 * pixels / per_step))
         if dice is None:
             return
-        better = dice > self.best_dice
+        better = self.best is None or dice > self.best_dice
         if better:
-            self.best, self.best_dice, self.best_step = _copy(self.average.state_dict()), dice, self.step
+            self.best, self.best_dice = copied(average.state_dict()), dice
+            self.best_step = self._progress_step = self.step
         self.curve.append((self.step, dice))
         yield Scored(self.step, self.seconds, dice, classes, better)
 
-    def rest(self) -> Iterator[Event]:
+    def rest(self) -> Event:
         self.resting = True
-        yield Rested(self.step)
+        return Rested(self.step)
 
-    def wake(self) -> None:
-        """Go on, with fresh patience."""
+    def wake(self) -> Event:
         self.resting = False
-        self.best_step = self.step
-        self._loss = (math.inf, self._loss[1], self.step)
+        return Woke(self.step)
 
     def finish(self, control: Control, checkpoint: Path | None) -> Iterator[Event]:
-        """Judge a last time, then hand over the best."""
-        if self._pending is not None:
-            yield from self._look_at(*self._pending)
-            self._pending = None
+        """Keep the state if asked to, judge a last time, then hand over the best."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            yield self._look_at(*pending)
         if checkpoint is not None:
             self.save_checkpoint(checkpoint)
         if self.step and self.holdout.held(self.sampler.items):
             yield from self.judge()
-        weights = self.best if self.best is not None else self.average.state_dict()
+        weights = self.learner.average.state_dict() if self.best is None else self.best
         model = Model(self._card(), {k: v.to("cpu").contiguous() for k, v in weights.items()})
-        reason = "stopped" if control.stopped else self._reason
-        dice = self.best_dice if self.best is not None else None
-        yield Trained(reason, self.step, self.seconds, dice, model)
+        yield Trained(self._reason(control), self.step, self.seconds, self._dice, model)
 
-    # --- time and budget ---
+    # --- time, budget and patience ---
+
+    @property
+    def step(self) -> int:
+        return self.learner.step
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.began
 
-    def clock_stopped(self) -> _StoppedClock:
-        return _StoppedClock(self)
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Waiting is not training: inside, the clock stands still."""
+        since = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - since
 
     @property
     def _open_ended(self) -> bool:
@@ -275,122 +250,48 @@ class _Run:
         return self._used >= 1
 
     @property
-    def _reason(self) -> Any:
-        return "steps" if self.config.steps and self.step >= self.config.steps else "seconds"
+    def _part_of_rate(self) -> float:
+        """A budget ends at a falling rate; without one the average of the weights must do."""
+        warm = min(1.0, (self.step + 1) / WARM_UP)
+        cool = 1.0 if self._open_ended else min(1.0, (1 - self._used) / COOL_DOWN)
+        return warm * max(cool, 0.01)
 
     @property
     def due(self) -> bool:
         """Whether it is time to judge."""
-        return self.step >= self._next_judgement and bool(self.holdout.held(self.sampler.items))
+        return self.step >= self._judged[1] and self.holdout.held(self.sampler.items) > 0
 
     @property
     def stale(self) -> bool:
         """Whether open-ended training no longer improves."""
-        if not self._open_ended:
-            return False
-        best = self.best_step if self.best is not None else self._loss[2]
-        return self.step - best >= self.config.patience
+        return self._open_ended and self.step - self._progress_step >= self.config.patience
 
-    # --- one step ---
+    def _be_patient_again(self) -> None:
+        self._progress_step = self.step
+        self._losses = (math.inf, self._losses[1])
 
-    def _learn(self) -> Tensor:
-        spots = self.sampler.draw(self.batch, tuple(p // 3 for p in self.patch))
-        warp = draw_warp(self.rng, self.batch, self.patch, self.config.augment, self.set.spacing)
-        crops = cut(spots, warp.crop, self.holdout)
-        grid = warp_grid(warp, warp.crop, self.random, self.device)
-        x, target, weights = warp_batch(
-            self._send(crops.images), self._send(crops.labels), self._send(crops.weights), grid
-        )
-        x = vary_light(x, self.config.augment, self.random, self.rng)
-        x = x.contiguous(memory_format=self.numerics.layout(self.set.ndim))
-        self._set_rate()
-        with self.numerics.autocast():
-            logits = self.net(x)
-        loss = segmentation_loss(
-            logits,
-            target,
-            kind=self.config.loss,
-            class_weights=self._class_weights(),
-            pixel_weights=weights,
-        )
-        self.optimiser.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        self._update_average()
-        self._give_feedback(spots, logits[0] if isinstance(logits, list) else logits, target)
-        return loss.detach()
+    def _reason(self, control: Control) -> Literal["seconds", "steps", "stopped"]:
+        if control.stopped:
+            return "stopped"
+        return "steps" if self.config.steps and self.step >= self.config.steps else "seconds"
 
-    def _send(self, array: np.ndarray | None) -> Any:
-        return None if array is None else torch.from_numpy(array).to(self.device, non_blocking=True)
+    # --- what the loss says ---
 
-    def _set_rate(self) -> None:
-        warm = min(1.0, (self.step + 1) / WARM_UP)
-        cool = 1.0 if self._open_ended else min(1.0, (1 - self._used) / COOL_DOWN)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * warm * max(cool, 0.01)
-
-    def _class_weights(self) -> Tensor | None:
-        if not self.config.balance:
-            return None
-        return class_weights(self.set.counts).to(self.device)
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        keep = min(AVERAGE, (1 + self.step) / (10 + self.step))
-        mine, theirs = list(self.average.parameters()), list(self.net.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - keep)
-        for a, b in zip(self.average.buffers(), self.net.buffers(), strict=True):
-            a.copy_(b)
-
-    @torch.no_grad()
-    def _give_feedback(self, spots: list[Spot], logits: Tensor, target: Tensor) -> None:
-        """Tell the sampler how wrong each patch was, on every fourth pixel along each axis."""
-        if self.step % 4:  # often enough, and a GPU need not be waited for at each step
-            return
-        few = (slice(None, None, 4),) * self.set.ndim
-        z, t = logits[(slice(None), slice(None), *few)].float(), target[(slice(None), *few)].long()
-        truth = torch.where(t == BACKGROUND, 0, t)
-        if z.shape[1] == 1:
-            right = torch.sigmoid(torch.where(truth > 0, z[:, 0], -z[:, 0]))
-        else:
-            right = torch.softmax(z, 1).gather(1, truth[:, None])[:, 0]
-        known = t > 0
-        wrong = ((1 - right) * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
-        self.sampler.feedback(spots, wrong.cpu().numpy())
-
-    def _look_at(self, step: int, pending: Tensor) -> Iterator[Event]:
+    def _look_at(self, step: int, pending: Tensor) -> Event:
         """The loss of the step before: by now it costs nothing to read."""
         loss = float(pending)
         if not math.isfinite(loss):
-            yield self._roll_back()
-            return
-        yield Stepped(step, self.seconds, loss, self.batch * math.prod(self.patch))
-        lowest, smooth, at = self._loss
-        smooth = loss if smooth == 0 else smooth + 0.05 * (loss - smooth)
-        self._loss = (smooth, smooth, step) if smooth < 0.99 * lowest else (lowest, smooth, at)
+            return self._roll_back()
+        lowest, smooth = self._losses
+        smooth += (loss - smooth) * (0.05 if smooth else 1)
+        if smooth < 0.99 * lowest:
+            lowest = smooth
+            if self.best is None:  # with a score to go by, the loss no longer counts as progress
+                self._progress_step = step
+        self._losses = (lowest, smooth)
         if step % BACKUP_STEPS == 0:
-            self._backup = self._weights()
-
-    # --- when something goes wrong ---
-
-    def _shrink(self) -> Event:
-        if self.batch > 1:
-            self.batch //= 2
-        elif max(self.patch) > 32:
-            self.patch = tuple(
-                max(s, p // 2 // s * s) for p, s in zip(self.patch, self.net.stride, strict=True)
-            )
-        else:
-            raise BadInput(
-                f"There is not enough memory on {self.device} for even the smallest step; choose a "
-                "narrower network or close other programs."
-            )
-        size = " x ".join(map(str, self.patch))
-        return Noticed(
-            "memory",
-            f"Memory ran out on {self.device}; going on with {self.batch} patch(es) of {size}.",
-        )
+            self._backup = self.learner.weights()
+        return Stepped(step, self.seconds, loss, self.learner.pixels)
 
     def _roll_back(self) -> Event:
         self._rollbacks += 1
@@ -399,82 +300,50 @@ class _Run:
                 "Training diverges again and again; lower the learning rate, and look for images "
                 "with extreme values."
             )
-        net, average = self._backup
-        self.net.load_state_dict(net)
-        self.average.load_state_dict(average)
-        self.rate /= 2
-        self.optimiser = self._new_optimiser()
+        rate = self.learner.rate / 2
+        self.learner.start_again_from(self._backup, rate)
         self._pending = None
         return Noticed(
             "diverged",
-            f"The loss was no longer a number; back to the last good weights, rate now {self.rate:g}.",
+            f"The loss was no longer a number; back to the last good weights, rate now {rate:g}.",
         )
 
-    def _weights(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return _copy(self.net.state_dict()), _copy(self.average.state_dict())
-
-    def _new_optimiser(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.net.parameters(), self.rate, weight_decay=self.config.decay, fused=True
+    def _shrink(self) -> Event:
+        device = self.numerics.device
+        self.learner.zero_grad()
+        free_memory(device)
+        if not self.learner.shrink():
+            raise BadInput(
+                f"There is not enough memory on {device} for even the smallest step; choose a "
+                "narrower network or close other programs."
+            )
+        size = " x ".join(map(str, self.learner.patch))
+        return Noticed(
+            "memory",
+            f"Memory ran out on {device}; going on with {self.learner.batch} patch(es) of {size}.",
         )
 
-    # --- judging ---
-
-    def _score(self) -> tuple[float | None, ...]:
-        """Dice of each class on the held-out annotation, all its pixels pooled."""
-        table = np.zeros((len(self.set.classes) + 1,) * 2, np.int64)
-        for item in self.sampler.items:
-            for region in self._pieces(item):
-                table += self._confusion(item, region)
-        return dice_of(table)
-
-    def _pieces(self, item: Item) -> list[Region]:
-        """Held-out windows in pieces; of many, evenly spread ones."""
-        out: list[Region] = []
-        for window in self.holdout.windows.get(item.name, []):
-            cuts = [range(s.start, s.stop, JUDGE_EDGE) for s in window]
-            for place in np.ndindex(*map(len, cuts)):
-                out.append(
-                    tuple(
-                        slice(c[p], min(c[p] + JUDGE_EDGE, s.stop))
-                        for c, p, s in zip(cuts, place, window, strict=True)
-                    )
-                )
-        out = [r for r in out if item.annotation[r].any()]
-        most = max(1, JUDGE_PIECES // max(1, len(self.sampler.items) // 4))
-        return out[:: max(1, len(out) // most)]
-
-    @torch.no_grad()
-    def _confusion(self, item: Item, region: Region) -> np.ndarray:
-        wanted = [
-            np.arange(s.start - h, s.stop + h) for s, h in zip(region, self.net.halo, strict=True)
-        ]
-        pixels = self._send(item_stats(item).apply(gather(item.image, wanted)))[None]
-        pixels = pixels.contiguous(memory_format=self.numerics.layout(self.set.ndim))
-        with self.numerics.autocast():
-            logits = self.average(pixels)[0]
-        inside = tuple(
-            slice(h, h + s.stop - s.start) for s, h in zip(region, self.net.halo, strict=True)
-        )
-        logits = logits[(slice(None), *inside)]
-        labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
-        return confusion(labels.cpu().numpy(), item.annotation[region], len(self.set.classes))
+    def _nowhere(self, number: int) -> str:
+        if number == 0:
+            return "No background is labelled; paint some of it to have it told apart."
+        name = self.set.classes[number - 1].name
+        return f"Class {number} '{name}' is nowhere labelled; paint some of it to have it learned."
 
     # --- what is kept ---
 
+    @property
+    def _dice(self) -> float | None:
+        return None if self.best is None else self.best_dice
+
     def _card(self) -> Card:
         items = self.set.items
-        step = self.best_step if self.best is not None else self.step
+        step = self.step if self.best is None else self.best_step
         version = Version(
-            number=1,
-            created=now(),
-            steps=step,
-            seconds=round(self.seconds, 2),
-            dice=self.best_dice if self.best is not None else None,
+            number=1, created=now(), steps=step, seconds=round(self.seconds, 2), dice=self._dice
         )
         return Card(
             name=self.name,
-            net=self.net.config,
+            net=self.learner.net.config,
             classes=self.set.classes,
             axes="CYX" if self.set.ndim == 2 else "CZYX",
             spacing=self.set.spacing,
@@ -483,7 +352,7 @@ class _Run:
             images={i.name: fingerprint(i.image) for i in items},
             labelled=tuple(self.set.counts.tolist()),
             training=self.config,
-            numerics=f"{self.numerics.name} on {self.device}",
+            numerics=f"{self.numerics.name} on {self.numerics.device}",
             software={"napari-unet": __version__, "torch": torch.__version__},
             curve=tuple(self.curve),
             versions=(version,),
@@ -491,27 +360,20 @@ class _Run:
 
     def save_checkpoint(self, path: Path) -> None:
         """Everything that going on needs, so that the result is that of a run never interrupted."""
-        tensors = {"random": self.random.get_state()}
-        parts = {"net": self.net.state_dict(), "average": self.average.state_dict()}
-        for part, weights in (parts | ({"best": self.best} if self.best else {})).items():
-            tensors |= {f"{part}.{k}": v for k, v in weights.items()}
-        for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{k}": v for k, v in state.items()}
+        tensors, learner = self.learner.state()
+        if self.best is not None:
+            tensors |= {f"best.{k}": v for k, v in self.best.items()}
         state = {
-            "format": 1,
-            "net": self.net.config.model_dump(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "rate": self.rate,
-            "batch": self.batch,
-            "patch": self.patch,
-            "best": [self.best_dice, self.best_step],
-            "curve": self.curve,
-            "loss": self._loss,
-            "judged": [self._judged_version, self._next_judgement],
-            "rng": self.rng.bit_generator.state,
+            "net": self.learner.net.config.model_dump_json(),
+            "learner": learner,
             "sampler": self.sampler.state(),
             "holdout": self.holdout.state(),
+            "seconds": self.seconds,
+            "best": [self.best_dice, self.best_step],
+            "curve": self.curve,
+            "progress": self._progress_step,
+            "losses": self._losses,
+            "judged": self._judged,
         }
         plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         with atomic_file(path, overwrite=True) as temporary:
@@ -519,55 +381,31 @@ class _Run:
 
     def load_checkpoint(self, path: Path) -> None:
         """Go on where a checkpoint left off."""
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                state = json.loads((file.metadata() or {})["state"])
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        except (OSError, safetensors.SafetensorError, KeyError, ValueError):
-            raise BadInput(f"{path} is no checkpoint of training; give another file.") from None
-        if state["net"] != json.loads(self.net.config.model_dump_json()):
+        tensors, state = _read_checkpoint(path)
+        if state["net"] != self.learner.net.config.model_dump_json():
             raise BadInput(f"{path} is a checkpoint of another network; give another file.")
-        part = {
-            name: {k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")}
-            for name in ("net", "average", "best", "optimiser")
-        }
-        self.net.load_state_dict(part["net"])
-        self.average.load_state_dict(part["average"])
-        self.best = {k: v.to(self.device) for k, v in part["best"].items()} or None
-        optimiser = self.optimiser.state_dict()
-        for key, value in part["optimiser"].items():
-            number, what = key.split(".", 1)
-            optimiser["state"].setdefault(int(number), {})[what] = value
-        self.optimiser.load_state_dict(optimiser)
-        self.random.set_state(tensors["random"])
-        self.step, self.rate, self.batch = state["step"], state["rate"], state["batch"]
-        self.patch, self.began = tuple(state["patch"]), time.perf_counter() - state["seconds"]
-        self.best_dice, self.best_step = state["best"]
-        self.curve = [(int(s), float(d)) for s, d in state["curve"]]
-        self._loss = tuple(state["loss"])
-        self._judged_version, self._next_judgement = state["judged"]
-        self.rng.bit_generator.state = state["rng"]
+        self.learner.restore(tensors, state["learner"])
         self.holdout.restore(state["holdout"])
         self.sampler.refresh(self.step)
         self.sampler.restore(state["sampler"])
-        self._backup = self._weights()
+        device = self.numerics.device
+        self.best = {k: v.to(device) for k, v in under("best.", tensors).items()} or None
+        self.best_dice, self.best_step = state["best"]
+        self.curve = [(int(s), float(d)) for s, d in state["curve"]]
+        self.began = time.perf_counter() - state["seconds"]
+        self._progress_step = state["progress"]
+        self._losses = tuple(state["losses"])
+        self._judged = tuple(state["judged"])
+        self._backup = self.learner.weights()
 
 
-class _StoppedClock:
-    """While entered, the run's clock stands still."""
-
-    def __init__(self, run: _Run) -> None:
-        self._run = run
-
-    def __enter__(self) -> None:
-        self._since = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._run.began += time.perf_counter() - self._since
-
-
-def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v.clone() for k, v in weights.items()}
+def _read_checkpoint(path: Path) -> tuple[Weights, dict[str, Any]]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError):
+        raise BadInput(f"{path} is no checkpoint of training; give another file.") from None
 
 
 def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | None) -> NetConfig:
@@ -584,25 +422,14 @@ def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | N
 
 
 def _take_over(net: Net, start: Model) -> None:
-    """Weights of another model wherever they fit; only the last layer may differ, for new classes."""
-    own, theirs = net.state_dict(), start.weights
-    fitting = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
-    if not fitting or any(k not in fitting and not k.startswith("last") for k in own):
+    """Weights of another model; only its last layer may differ, where the classes do."""
+    own = net.state_dict()
+    fitting = {k: v for k, v in start.weights.items() if k in own and own[k].shape == v.shape}
+    if any(k not in fitting and not k.startswith("last") for k in own):
+        there, here = start.card.net, net.config
         raise BadInput(
-            f"Model '{start.card.name}' reads {start.card.net.in_channels} channel(s) in "
-            f"{start.card.net.ndim}-D, these images are {net.config.in_channels} channel(s) in "
-            f"{net.config.ndim}-D; start from another model or from random weights."
+            f"Model '{start.card.name}' reads {there.in_channels} channel(s) in {there.ndim}-D, "
+            f"these images are {here.in_channels} channel(s) in {here.ndim}-D; start from another "
+            "model or from random weights."
         )
     net.load_state_dict(own | fitting)
-
-
-def patch_shape(
-    config: TrainConfig, training_set: TrainingSet, stride: tuple[int, ...]
-) -> tuple[int, ...]:
-    """The patch along each axis: smaller in volumes, along coarse axes, and in small images."""
-    ndim = training_set.ndim
-    edge = config.patch if ndim == 2 else config.patch * 3 // 8
-    spacing = (training_set.spacing if ndim == 3 else ()) or (1.0,) * ndim
-    largest = np.max([i.annotation.shape for i in training_set.items], 0).tolist()
-    wanted = (min(n, edge * min(spacing) / s) for n, s in zip(largest, spacing, strict=True))
-    return tuple(math.ceil(w / s) * s for w, s in zip(wanted, stride, strict=True))

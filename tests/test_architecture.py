@@ -21,10 +21,10 @@ FLOORS = [
     names.split()
     for names in (
         "config run",
-        "annotation holdout normalise patches augment losses metrics tiling instances device"
+        "annotation holdout normalise patches augment optimiser judging losses metrics tiling instances device"
         " axes formats io atomic samples models models.* export export.*",
         "library",
-        "training inference",
+        "learner training inference",
         "project session",
         "hooks api cli demo gui gui.*",
     )

@@ -1,0 +1,205 @@
+"""The demo and the self-test: the whole loop on generated images, and how fast this machine is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from napari_unet import __version__
+from napari_unet.annotation import TrainingSet
+from napari_unet.api import finish, finish_prediction, make_settings
+from napari_unet.atomic import atomic_file, atomic_folder
+from napari_unet.config import BACKGROUND, SegClass, TrainConfig, class_table
+from napari_unet.export import export_labels
+from napari_unet.inference import predict
+from napari_unet.library import Model
+from napari_unet.metrics import dense_dice, mean
+from napari_unet.run import BadInput, Control, Event, Stepped
+from napari_unet.samples import cells
+from napari_unet.training import train
+
+SIZE = 512
+PAINTED, UNSEEN = (0, 1), (2, 3)  # seeds of the generated images
+STROKES = 24
+
+Say = Callable[[str], None]
+
+
+def run_demo(
+    out: Path, seconds: float, headless: bool, watch: Callable[[Event], None], say: Say
+) -> None:
+    """Paint strokes on two images, learn them, segment two unseen ones, leave all in a folder."""
+    config = make_settings(TrainConfig, {"seconds": seconds}, "--")
+    _claim(out)
+    say(f"Two generated images with {STROKES} strokes of cell and background each:")
+    training_set = TrainingSet(class_table(["cell"]))
+    for seed in PAINTED:
+        image, truth = cells(seed, SIZE)
+        training_set.add(f"cells {seed}", image[None], scribble(truth, seed))
+    control = Control()
+    model = finish(train(config, training_set, control, name="demo"), control, watch)
+    model.save(out / "model")
+    scores = [_segment(model, seed, out) for seed in UNSEEN]
+    say(f"Dice on two unseen images: {', '.join(f'{s:.3f}' for s in scores)}")
+    say(f"Masks, overlay pictures and the model are in {out.resolve()}")
+    if not headless and has_display():
+        _show(model, training_set, out, say)
+
+
+def _claim(out: Path) -> None:
+    """Make the folder of the results, unless something else is there."""
+    used = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    if used and not (out / "model" / "model.json").is_file():
+        raise BadInput(f"{out} exists and is not a demo's folder; give another with --out.")
+    with atomic_folder(out / ".probe", overwrite=True):  # before the work, not after
+        pass
+    (out / ".probe").rmdir()
+
+
+def scribble(truth: np.ndarray, seed: int) -> np.ndarray:
+    """Short strokes inside the objects and in the background, as a hasty person paints them."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros(truth.shape, np.uint8)
+    for value, painted in ((1, 1), (0, BACKGROUND)):
+        inside = np.argwhere(truth == value)
+        for start in rng.choice(inside, STROKES):
+            angle = rng.uniform(0, 2 * np.pi)
+            along = np.arange(24)[:, None] * [np.sin(angle), np.cos(angle)]
+            path = (start + along).astype(int)
+            path = path[((path >= 1) & (path < np.array(truth.shape) - 1)).all(1)]
+            for y, x in path:
+                brush = (slice(y - 1, y + 2), slice(x - 1, x + 2))
+                if (truth[brush] != value).any():  # a person stops at the edge
+                    break
+                out[brush] = painted
+    return out
+
+
+def _segment(model: Model, seed: int, out: Path) -> float:
+    image, truth = cells(seed, SIZE)
+    mask = finish_prediction(predict(model, image[None]), None).labels
+    name = f"cells-{seed}"
+    export_labels(out / f"{name}-mask.png", mask, classes=model.card.classes, overwrite=True)
+    _picture(image, mask, model.card.classes, out / f"{name}-overlay.png")
+    return mean(dense_dice(mask, truth, 1)) or 0.0
+
+
+def _picture(
+    image: np.ndarray, mask: np.ndarray, classes: tuple[SegClass, ...], path: Path
+) -> None:
+    """The image, and beside it the image with the mask drawn over it in the class colours."""
+    from PIL import Image as Picture
+    from skimage.segmentation import find_boundaries
+
+    low, high = np.percentile(image, [1, 99.8])
+    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1)[..., None] * np.full(3, 255.0)
+    drawn = grey.copy()
+    for number, seg_class in enumerate(classes, 1):
+        color = np.array([int(seg_class.color[i : i + 2], 16) for i in (1, 3, 5)])
+        inside = mask == number
+        drawn[inside] = 0.75 * drawn[inside] + 0.25 * color
+        drawn[find_boundaries(inside, mode="inner")] = color
+    both = np.concatenate([grey, np.full((len(image), 8, 3), 255.0), drawn], 1)
+    with atomic_file(path, overwrite=True) as temporary:
+        Picture.fromarray(both.astype(np.uint8)).save(temporary)
+
+
+def has_display() -> bool:
+    """Whether a window could open here."""
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True
+
+
+def _show(model: Model, training_set: TrainingSet, out: Path, say: Say) -> None:
+    """Open napari with the painted and the segmented images, if it is installed."""
+    try:
+        from napari_unet.gui.viewer import show_layers
+    except ImportError:
+        say('For a window as well: pip install "napari-unet[all]"')
+        return
+    painted = training_set.items[0]
+    image, _ = cells(UNSEEN[0], SIZE)
+    mask = finish_prediction(predict(model, image[None]), None).labels
+    show_layers(
+        [
+            ("unseen cells", image, mask, "prediction"),
+            ("painted cells", np.asarray(painted.image)[0], painted.annotation, "annotation"),
+        ],
+        model.card.classes,
+        title=f"napari-unet demo - {out}",
+    )
+
+
+# --- info ---
+
+
+def describe_machine(device: str) -> list[str]:
+    """Versions, device and memory, and why a GPU is not used."""
+    import torch
+
+    from napari_unet.device import choose_device, describe_device, why_no_gpu
+    from napari_unet.library import library_folder
+
+    place = choose_device(device)
+    lines = [
+        f"napari-unet {__version__}, PyTorch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+        f"system      {platform.platform()}",
+        f"device      {place}: {describe_device(place)}",
+        f"library     {library_folder()}",
+    ]
+    if place.type == "cpu":
+        lines.append(f"GPU         not used: {why_no_gpu()}")
+    return lines
+
+
+def self_test(device: str, seconds: float = 8.0) -> list[str]:
+    """Train and predict for a few seconds; what was measured, in lines."""
+    from napari_unet.device import choose_device, choose_numerics
+
+    numerics = choose_numerics(choose_device(device))
+    image, truth = cells(0, SIZE)
+    training_set = TrainingSet(class_table(1))
+    training_set.add("self-test", image[None], truth, complete=True)
+    control = Control()
+    steps: list[Stepped] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Stepped):
+            steps.append(event)
+
+    config = TrainConfig(seconds=seconds, device=device)
+    model = finish(train(config, training_set, control), control, watch)
+    if len(steps) < 2:
+        raise BadInput(
+            f"This machine took no two training steps in {seconds:g} s; close other programs."
+        )
+    # The first step is left out: it is slower than all others.
+    rate = (steps[-1].step - steps[0].step) / (steps[-1].seconds - steps[0].seconds)
+    return [
+        f"arithmetic  {numerics.name}, "
+        f"{'channels last' if numerics.channels_last else 'contiguous'} (the fastest here)",
+        f"training    {rate:.1f} steps/s, {rate * steps[0].pixels / 1e6:.2f} megapixels/s",
+        f"prediction  {_prediction_speed(model, device):.1f} megapixels/s",
+    ]
+
+
+def _prediction_speed(model: Model, device: str) -> float:
+    import time
+
+    from napari_unet.config import PredictConfig
+
+    image = np.tile(cells(0, SIZE)[0], (2, 2))[None]
+    config = PredictConfig(device=device)
+    best = 0.0
+    for _ in range(3):
+        start = time.perf_counter()
+        finish_prediction(predict(model, image, config), None)
+        best = max(best, image.size / (time.perf_counter() - start) / 1e6)
+    return best

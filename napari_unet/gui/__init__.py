@@ -1,0 +1,1 @@
+"""What needs napari and Qt; nothing below imports it."""

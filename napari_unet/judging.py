@@ -1,0 +1,57 @@
+"""Scores on the annotation that was held out, and the best weights so far."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unet.annotation import Item, Region
+from napari_unet.device import Numerics
+from napari_unet.holdout import HoldOut
+from napari_unet.metrics import Scores, confusion, dice_of
+from napari_unet.models import Net
+from napari_unet.patches import gather, item_stats
+
+EDGE = 256  # held-out windows are looked at in pieces of this edge,
+PIECES = 12  # and of so many pieces in all, evenly spread
+
+
+class Judge:
+    """Scores a net on the present held-out annotation."""
+
+    def __init__(self, holdout: HoldOut, numerics: Numerics, classes: int) -> None:
+        self.holdout, self.numerics, self.classes = holdout, numerics, classes
+
+    def score(self, net: Net, items: tuple[Item, ...]) -> Scores:
+        """Dice of each class, all held-out pixels pooled; None for a class that is absent."""
+        table = np.zeros((self.classes + 1,) * 2, np.int64)
+        pieces = [(item, region) for item in items for region in self._pieces(item)]
+        for item, region in pieces[:: max(1, len(pieces) // PIECES)]:
+            table += self._confusion(net, item, region)
+        return dice_of(table)
+
+    def _pieces(self, item: Item) -> list[Region]:
+        out: list[Region] = []
+        for window in self.holdout.windows.get(item.name, []):
+            axes = [
+                [slice(a, min(a + EDGE, s.stop)) for a in range(s.start, s.stop, EDGE)]
+                for s in window
+            ]
+            out += itertools.product(*axes)
+        return [region for region in out if item.annotation[region].any()]
+
+    @torch.no_grad()
+    def _confusion(self, net: Net, item: Item, region: Region) -> Any:
+        pairs = list(zip(region, net.halo, strict=True))
+        wanted = [np.arange(s.start - h, s.stop + h) for s, h in pairs]
+        pixels = item_stats(item).apply(gather(item.image, wanted))
+        x = torch.from_numpy(pixels)[None].to(self.numerics.device)
+        x = x.contiguous(memory_format=self.numerics.layout(net.config.ndim))
+        with self.numerics.autocast():
+            logits = net(x)[0]
+        logits = logits[(slice(None), *(slice(h, h + s.stop - s.start) for s, h in pairs))]
+        labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
+        return confusion(labels.cpu().numpy(), item.annotation[region], self.classes)

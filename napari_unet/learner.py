@@ -1,0 +1,205 @@
+"""One step of learning: patches, warp, light, net, loss, update, average; no budget, no events."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_unet.annotation import TrainingSet
+from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
+from napari_unet.config import BACKGROUND, TrainConfig
+from napari_unet.device import Numerics
+from napari_unet.losses import class_weights, segmentation_loss
+from napari_unet.models import Net
+from napari_unet.optimiser import VECTOR_RATE, Muon, make_optimisers
+from napari_unet.patches import Sampler, Spot, cut
+
+AVERAGE = 0.99  # of the weights; less at the beginning
+FEEDBACK_STEPS = 4  # often enough, and a GPU need not be waited for at each step
+
+Weights = dict[str, Tensor]
+
+
+class Learner:
+    """A net that learns, the moving average of its weights, and everything random about a step."""
+
+    def __init__(
+        self, net: Net, config: TrainConfig, sampler: Sampler, numerics: Numerics
+    ) -> None:
+        self.config, self.sampler, self.numerics = config, sampler, numerics
+        self.set = sampler.set
+        layout = numerics.layout(self.set.ndim)
+        self.net: Net = net.to(numerics.device, memory_format=layout).train()
+        self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.rate = config.rate
+        self.optimisers = make_optimisers(self.net, self.rate, config.decay)
+        self.scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.scaled)
+        self.rng = np.random.default_rng(config.seed)
+        self.random = torch.Generator(numerics.device).manual_seed(config.seed)
+        self.patch = patch_shape(config, self.set, net.stride)
+        # A volume's patch has more neighbours in each voxel's reach, and more voxels.
+        self.batch = config.batch if self.set.ndim == 2 else max(1, config.batch // 4)
+        self.step = 0
+
+    @property
+    def pixels(self) -> int:
+        """Pixels in one step."""
+        return self.batch * math.prod(self.patch)
+
+    def learn(self, part_of_rate: float) -> Tensor:
+        """Take one step; its loss, which is not waited for."""
+        spots = self.sampler.draw(self.batch, tuple(p // 3 for p in self.patch))
+        x, target, weights = self._batch(spots)
+        self._set_rate(part_of_rate)
+        with self.numerics.autocast():
+            logits = self.net(x)
+        loss = segmentation_loss(
+            logits,
+            target,
+            kind=self.config.loss,
+            class_weights=self._class_weights(),
+            pixel_weights=weights,
+        )
+        self.zero_grad()
+        self.scaler.scale(loss).backward()
+        for optimiser in self.optimisers:
+            self.scaler.step(optimiser)
+        self.scaler.update()
+        self._update_average()
+        if self.step % FEEDBACK_STEPS == 0:
+            finest = logits[0] if isinstance(logits, list) else logits
+            self.sampler.feedback(spots, wrongness(finest.detach(), target).cpu().numpy())
+        self.step += 1
+        return loss.detach()
+
+    def zero_grad(self) -> None:
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+
+    def shrink(self) -> bool:
+        """Make the step need about half the memory; whether it still could."""
+        if self.batch > 1:
+            self.batch //= 2
+            return True
+        if max(self.patch) <= 32:
+            return False
+        half = zip(self.patch, self.net.stride, strict=True)
+        self.patch = tuple(max(s, p // 2 // s * s) for p, s in half)
+        return True
+
+    def weights(self) -> tuple[Weights, Weights]:
+        """Copies of the weights and of their average."""
+        return copied(self.net.state_dict()), copied(self.average.state_dict())
+
+    def start_again_from(self, weights: tuple[Weights, Weights], rate: float) -> None:
+        """Go back to earlier weights, with another rate and no momentum."""
+        self.net.load_state_dict(weights[0])
+        self.average.load_state_dict(weights[1])
+        self.rate = rate
+        self.optimisers = make_optimisers(self.net, rate, self.config.decay)
+
+    def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None]:
+        strength = self.config.augment
+        warp = draw_warp(self.rng, len(spots), self.patch, strength, self.set.spacing)
+        crops = cut(spots, warp.crop, self.sampler.holdout)
+        grid = warp_grid(warp, warp.crop, self.random, self.numerics.device)
+        x, target, weights = warp_batch(
+            self._send(crops.images), self._send(crops.labels), self._send(crops.weights), grid
+        )
+        x = vary_light(x, strength, self.random, self.rng)
+        return x.contiguous(memory_format=self.numerics.layout(self.set.ndim)), target, weights
+
+    def _send(self, array: np.ndarray | None) -> Any:
+        if array is None:
+            return None
+        return torch.from_numpy(array).to(self.numerics.device, non_blocking=True)
+
+    def _set_rate(self, part: float) -> None:
+        for optimiser in self.optimisers:
+            own = 1.0 if isinstance(optimiser, Muon) else VECTOR_RATE
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate * own * part
+
+    def _class_weights(self) -> Tensor | None:
+        if not self.config.balance:
+            return None
+        return class_weights(self.set.counts.tolist()).to(self.numerics.device)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        keep = min(AVERAGE, (1 + self.step) / (10 + self.step))
+        mine, theirs = list(self.average.parameters()), list(self.net.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - keep)
+        for a, b in zip(self.average.buffers(), self.net.buffers(), strict=True):
+            a.copy_(b)
+
+    def state(self) -> tuple[Weights, dict[str, Any]]:
+        """Everything that going on needs, as tensors and as plain values."""
+        tensors = {"random": self.random.get_state()}
+        tensors |= {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for place, optimiser in enumerate(self.optimisers):
+            for number, state in optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser.{place}.{number}.{k}": v for k, v in state.items()}
+        plain = {
+            "step": self.step,
+            "rate": self.rate,
+            "batch": self.batch,
+            "patch": self.patch,
+            "rng": self.rng.bit_generator.state,
+        }
+        return tensors, plain
+
+    def restore(self, tensors: Weights, plain: dict[str, Any]) -> None:
+        self.step, self.rate, self.batch = plain["step"], plain["rate"], plain["batch"]
+        self.patch = tuple(plain["patch"])
+        self.rng.bit_generator.state = plain["rng"]
+        self.random.set_state(tensors["random"])
+        self.net.load_state_dict(under("net.", tensors))
+        self.average.load_state_dict(under("average.", tensors))
+        for place, optimiser in enumerate(self.optimisers):
+            state = optimiser.state_dict()
+            for key, value in under(f"optimiser.{place}.", tensors).items():
+                number, what = key.split(".", 1)
+                state["state"].setdefault(int(number), {})[what] = value
+            optimiser.load_state_dict(state)
+
+
+def copied(weights: Weights) -> Weights:
+    """Weights that later steps leave alone."""
+    return {k: v.clone() for k, v in weights.items()}
+
+
+def under(prefix: str, tensors: Weights) -> Weights:
+    """The tensors whose names begin with a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def wrongness(logits: Tensor, target: Tensor) -> Tensor:
+    """How wrong each patch is, 0 to 1, from every fourth labelled pixel along each axis: (B,)."""
+    few = (slice(None, None, 4),) * (target.ndim - 1)
+    z, t = logits[(slice(None), slice(None), *few)].float(), target[(slice(None), *few)].long()
+    truth = torch.where(t == BACKGROUND, 0, t)
+    if z.shape[1] == 1:
+        right = torch.sigmoid(torch.where(truth > 0, z[:, 0], -z[:, 0]))
+    else:
+        right = torch.softmax(z, 1).gather(1, truth[:, None])[:, 0]
+    known = t > 0
+    return ((1 - right) * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
+
+
+def patch_shape(
+    config: TrainConfig, training_set: TrainingSet, stride: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The patch along each axis: smaller in volumes, along coarse axes, and in small images."""
+    ndim = training_set.ndim
+    edge = config.patch if ndim == 2 else config.patch * 3 // 8
+    spacing = (training_set.spacing if ndim == 3 else ()) or (1.0,) * ndim
+    largest = np.max([i.annotation.shape for i in training_set.items], 0).tolist()
+    wanted = (min(n, edge * min(spacing) / s) for n, s in zip(largest, spacing, strict=True))
+    return tuple(math.ceil(w / s) * s for w, s in zip(wanted, stride, strict=True))

@@ -1,0 +1,383 @@
+"""Training: events in order, budgets, stop, live annotation, checkpoints, trouble."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet import training
+from napari_unet.annotation import TrainingSet
+from napari_unet.config import BACKGROUND, TrainConfig, class_table
+from napari_unet.run import (
+    BadInput,
+    Control,
+    Event,
+    Noticed,
+    Rested,
+    Scored,
+    Started,
+    Stepped,
+    Trained,
+    Woke,
+)
+from napari_unet.training import train
+
+TINY = {"width": 4, "depth": 2, "patch": 32, "batch": 4, "device": "cpu", "precision": "float32"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def discs(seed: int, size: int = 96) -> tuple[np.ndarray, np.ndarray]:
+    """Bright discs on noise (1, Y, X), and where they are."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    mask = np.zeros((size, size), np.uint8)
+    for cy, cx in rng.integers(0, size, (6, 2)):
+        mask[(y - cy) ** 2 + (x - cx) ** 2 < 80] = 1
+    image = (60 + 80 * mask + rng.normal(0, 20, mask.shape)).clip(0, 255).astype(np.uint8)
+    return image[None], mask
+
+
+def make_set(number: int = 1, size: int = 96, classes: int = 1) -> TrainingSet:
+    training_set = TrainingSet(class_table(classes))
+    for seed in range(number):
+        image, mask = discs(seed, size)
+        training_set.add(f"discs {seed}", image, mask, complete=True)
+    return training_set
+
+
+def run(training_set: TrainingSet, control: Control | None = None, **settings) -> list[Event]:
+    return list(train(TrainConfig(**TINY | settings), training_set, control))
+
+
+def of(kind: type[Event], events: list[Event]) -> list:
+    return [e for e in events if isinstance(e, kind)]
+
+
+def weights_of(events: list[Event]) -> dict[str, torch.Tensor]:
+    return events[-1].model.weights
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class TestRun:
+    def test_tells_what_happens_in_order(self):
+        events = run(make_set(), steps=5)
+
+        assert isinstance(events[0], Started)
+        assert [e.step for e in of(Stepped, events)] == [1, 2, 3, 4, 5]
+        assert isinstance(events[-1], Trained)
+        assert events[-1].reason == "steps"
+
+    def test_learns(self):
+        events = run(make_set(3), steps=80, width=8)
+
+        losses = [e.loss for e in of(Stepped, events)]
+        assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
+
+    def test_seconds_are_a_limit(self):
+        events = run(make_set(), seconds=1.0)
+
+        assert events[-1].reason == "seconds"
+        assert events[-1].seconds >= 1.0
+        assert events[-1].step >= 1
+
+    @pytest.mark.parametrize("arch", ["compact", "simple", "upsample", "nested"])
+    def test_equal_seeds_give_equal_weights(self, arch):
+        a, b = (run(make_set(), steps=4, arch=arch, seed=3) for _ in range(2))
+        c = run(make_set(), steps=4, arch=arch, seed=4)
+
+        assert equal(weights_of(a), weights_of(b))
+        assert not equal(weights_of(a), weights_of(c))
+
+    def test_starts_from_a_model_with_more_classes_to_learn(self):
+        first = run(make_set(), steps=2)[-1].model
+        more = make_set(classes=3)
+
+        events = list(train(TrainConfig(steps=1, **TINY), more, start=first))
+
+        assert len(events[-1].model.card.classes) == 3
+
+    def test_refuses_a_start_with_other_channels(self):
+        first = run(make_set(), steps=1)[-1].model
+        rgb = TrainingSet(class_table(1))
+        image, mask = discs(0)
+        rgb.add("rgb", np.repeat(image, 3, 0), mask, complete=True)
+
+        with pytest.raises(BadInput, match=r"reads 1 channel.*these images are 3"):
+            list(train(TrainConfig(steps=1, **TINY), rgb, start=first))
+
+    def test_the_card_says_what_the_model_was_made_of(self):
+        card = run(make_set(2), steps=2)[-1].model.card
+
+        assert list(card.images) == ["discs 0", "discs 1"]
+        assert all(len(digest) == 64 for digest in card.images.values())
+        assert sum(card.labelled) == 2 * 96 * 96
+        assert card.training.steps == 2
+        assert len(card.seen) == 2
+
+    def test_volumes(self):
+        volume = TrainingSet(class_table(1), ndim=3, spacing=(3.0, 1.0, 1.0))
+        planes = [discs(s, 48) for s in range(8)]
+        image = np.stack([i[0] for i, _ in planes])[None]
+        volume.add("stack", image, np.stack([m for _, m in planes]), complete=True)
+
+        events = run(volume, steps=2, patch=64)
+
+        assert events[-1].model.card.net.ndim == 3
+        assert events[-1].model.card.axes == "CZYX"
+
+
+class TestControl:
+    def test_stop_takes_effect_within_a_step_and_keeps_the_model(self):
+        control, steps = Control(), []
+        for event in train(TrainConfig(**TINY), make_set(), control):
+            steps += of(Stepped, [event])
+            if len(steps) == 3:
+                control.stop()
+
+        assert len(steps) <= 4
+        assert event.reason == "stopped"
+        assert event.model.weights
+
+    def test_pause_holds_still_and_does_not_use_up_the_time(self):
+        control = Control()
+        events = train(TrainConfig(seconds=0.6, **TINY), make_set(), control)
+        next(events)
+        control.pause()
+        threading.Timer(1.0, control.resume).start()
+
+        rest = list(events)
+
+        assert rest[-1].reason == "seconds"
+        assert rest[-1].seconds < 1.5  # with the pause it would be at least 1.6
+        assert len(of(Stepped, rest)) > 1
+
+
+class TestLiveAnnotation:
+    def test_rests_when_it_no_longer_improves_and_wakes_when_painted(self):
+        training_set, control, seen = make_set(), Control(), []
+        for event in train(TrainConfig(patience=3, rate=1e-9, **TINY), training_set, control):
+            seen.append(type(event))
+            if isinstance(event, Rested) and seen.count(Rested) == 1:
+                training_set.paint("discs 0", (slice(0, 8), slice(0, 8)), np.full((8, 8), 1))
+            elif isinstance(event, Rested):
+                control.stop()
+
+        assert seen.index(Rested) < seen.index(Woke)
+        assert Stepped in seen[seen.index(Woke) :]
+
+    def test_waits_for_the_first_stroke(self):
+        training_set = TrainingSet(class_table(1))
+        training_set.add("empty", discs(0)[0])
+        control = Control()
+        seen = []
+        for event in train(TrainConfig(**TINY), training_set, control):
+            seen.append(event)
+            if isinstance(event, Rested):
+                assert not of(Stepped, seen)
+                training_set.paint("empty", (slice(0, 9), slice(0, 9)), 1)
+                training_set.paint("empty", (slice(20, 29), slice(0, 9)), BACKGROUND)
+            if isinstance(event, Stepped):
+                control.stop()
+
+        assert of(Woke, seen)
+        assert of(Stepped, seen)
+
+    def test_a_stroke_is_trained_on_at_the_next_step(self, monkeypatch):
+        training_set, control = make_set(), Control()
+        labels = []
+        real = training.cut
+
+        def spy(*arguments):
+            crops = real(*arguments)
+            labels.append(np.unique(crops.labels))
+            return crops
+
+        monkeypatch.setattr(training, "cut", spy)
+        events = train(TrainConfig(augment=0, **TINY), training_set, control)
+        next(e for e in events if isinstance(e, Stepped))
+        before = len(labels)
+        training_set.paint("discs 0", (slice(0, 96), slice(0, 96)), BACKGROUND)
+        next(e for e in events if isinstance(e, Stepped))
+        control.stop()
+        list(events)
+
+        assert any(1 in values for values in labels[:before])
+        assert not any(1 in values for values in labels[before:])
+
+    def test_says_when_a_class_is_nowhere_labelled(self):
+        events = run(make_set(classes=2), steps=1)
+
+        (notice,) = [e for e in of(Noticed, events) if e.kind == "class"]
+        assert "Class 2 'class 2' is nowhere labelled" in notice.message
+
+    def test_nothing_labelled_is_refused_when_there_is_a_budget(self):
+        training_set = TrainingSet(class_table(1))
+        training_set.add("empty", discs(0)[0])
+
+        with pytest.raises(BadInput, match="Nothing is labelled"):
+            run(training_set, steps=1)
+
+
+class TestJudging:
+    def test_keeps_the_best_of_what_it_scored(self):
+        events = run(make_set(6), steps=60)
+
+        scores = of(Scored, events)
+        assert len(scores) >= 3
+        assert events[-1].dice == max(s.dice for s in scores)
+        assert [s.best for s in scores][0]
+
+    def test_says_when_too_little_can_be_held_out(self):
+        events = run(make_set(1, size=64), steps=1)
+
+        assert [e.kind for e in of(Noticed, events)] == ["held-out"]
+        assert events[-1].dice is None
+
+    def test_the_best_is_scored_anew_when_the_annotation_changes(self):
+        training_set, control = make_set(6), Control()
+        scores, flipped = [], False
+        for event in train(TrainConfig(**TINY), training_set, control):
+            scores += of(Scored, [event])
+            if len(scores) == 3 and not flipped:  # turn every held-out truth into its opposite
+                flipped = True
+                for item in training_set.items:
+                    turned = np.where(item.annotation == 1, BACKGROUND, 1)
+                    training_set.annotate(item.name, turned)
+            if len(scores) == 4:
+                control.stop()
+
+        # The old best is worthless on the new truth, so a lower score than before is the best now.
+        assert event.dice is not None
+        assert event.dice <= max(s.dice for s in scores[3:]) + 1e-9
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize("first", [7, 20, 23])
+    def test_going_on_equals_never_having_stopped(self, tmp_path, first):
+        path = tmp_path / "run.safetensors"
+        config = TrainConfig(steps=45, **TINY)
+        whole = list(train(config, make_set(6)))
+
+        control = Control()
+        for event in train(config, make_set(6), control, checkpoint=path):
+            if isinstance(event, Stepped) and event.step >= first - 1:
+                control.stop()
+        rest = list(train(config, make_set(6), checkpoint=path))
+
+        assert of(Stepped, rest)[0].step > 1
+        assert equal(weights_of(whole), weights_of(rest))
+
+    @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x04pickle"])
+    def test_a_foreign_file_is_refused(self, tmp_path, content):
+        path = tmp_path / "run.safetensors"
+        path.write_bytes(content)
+
+        with pytest.raises(BadInput, match="is no checkpoint"):
+            list(train(TrainConfig(steps=1, **TINY), make_set(), checkpoint=path))
+
+    def test_a_checkpoint_of_another_net_is_refused(self, tmp_path):
+        path = tmp_path / "run.safetensors"
+        list(train(TrainConfig(steps=1, **TINY), make_set(), checkpoint=path))
+
+        with pytest.raises(BadInput, match="another network"):
+            list(train(TrainConfig(steps=1, **TINY | {"width": 8}), make_set(), checkpoint=path))
+
+
+class TestTrouble:
+    def test_memory_that_runs_out_shrinks_the_step_and_training_goes_on(self, monkeypatch):
+        real, sizes = training._Run._learn, []
+
+        def short_of_memory(self):
+            sizes.append((self.batch, self.patch))
+            if self.batch * self.patch[0] > 32:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(self)
+
+        monkeypatch.setattr(training._Run, "_learn", short_of_memory)
+        events = run(make_set(), steps=3, patch=64)
+
+        notices = [e.message for e in of(Noticed, events) if e.kind == "memory"]
+        assert notices[0] == "Memory ran out on cpu; going on with 2 patch(es) of 64 x 64."
+        assert sizes[-1] == (1, (32, 32))
+        assert events[-1].step == 3
+
+    def test_no_memory_at_all_is_said_in_a_sentence(self, monkeypatch):
+        def no_memory(self):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(training._Run, "_learn", no_memory)
+
+        with pytest.raises(BadInput, match="not enough memory on cpu"):
+            run(make_set(), steps=3)
+
+    def test_other_errors_are_not_hidden(self, monkeypatch):
+        def broken(self):
+            raise RuntimeError("shapes differ")
+
+        monkeypatch.setattr(training._Run, "_learn", broken)
+
+        with pytest.raises(RuntimeError, match="shapes differ"):
+            run(make_set(), steps=3)
+
+    def test_a_loss_that_is_no_number_rolls_back(self, monkeypatch):
+        real = training.segmentation_loss
+        calls = 0
+
+        def sometimes_nan(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            return real(*arguments, **options) * (float("nan") if calls == 8 else 1)
+
+        monkeypatch.setattr(training, "segmentation_loss", sometimes_nan)
+        events = run(make_set(), steps=15)
+
+        (notice,) = [e for e in of(Noticed, events) if e.kind == "diverged"]
+        assert "rate now 0.0005" in notice.message
+        assert all(torch.isfinite(w).all() for w in weights_of(events).values())
+
+    def test_divergence_without_end_is_said_in_a_sentence(self, monkeypatch):
+        monkeypatch.setattr(
+            training,
+            "segmentation_loss",
+            lambda logits, *a, **k: logits.sum() * float("nan"),
+        )
+
+        with pytest.raises(BadInput, match="diverges again and again"):
+            run(make_set(), steps=50)
+
+
+@pytest.mark.gpu
+class TestGpu:
+    def test_trains_and_gives_the_memory_back(self):
+        before = torch.cuda.memory_allocated()
+
+        events = run(make_set(), steps=5, device="cuda", precision="auto")
+
+        assert events[0].device.startswith("cuda")
+        del events
+        torch.cuda.empty_cache()
+        assert torch.cuda.memory_allocated() <= before + 2**20
+
+    def test_survives_running_out_of_memory_for_real(self):
+        torch.cuda.set_per_process_memory_fraction(0.02)
+        try:
+            events = run(make_set(size=512), steps=2, width=64, depth=4, batch=256, patch=512, device="cuda")
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+
+        assert [e for e in of(Noticed, events) if e.kind == "memory"]
+        assert events[-1].step == 2
