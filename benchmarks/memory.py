@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
 from common import Target, elapsed, table, write_report
+
+from napari_unet.device import choose_numerics
 
 CHUNK = 1000
 
@@ -47,30 +48,29 @@ def make_image(path: Path, size: int) -> None:
             image[0, y : y + height, x : x + width] = (turned + noise)[:height, :width]
 
 
-def predict_one(image: Path, labels: Path, device: str) -> None:
+def predict_one(image: Path, labels: Path, device: str, precision: str) -> None:
     """What the measured process does; it prints its figures."""
     from prediction_speed import random_model, run
 
     from napari_unet.config import PredictConfig
-    from napari_unet.device import choose_numerics
 
     pixels = zarr.open_array(image, mode="r")
     spatial = pixels.shape[1:]
     out = zarr.create_array(labels, shape=spatial, chunks=(CHUNK, CHUNK), dtype="uint8")
     model = random_model()
     before = peak()
-    seconds = elapsed(lambda: run(model, pixels, PredictConfig(device=device), out))
-    figures = {"before": before, "peak": peak(), "seconds": seconds}
-    figures["rate"] = pixels.size / seconds / 1e6
-    print(json.dumps(figures | {"precision": choose_numerics(device).name}))
+    config = PredictConfig(device=device, precision=precision)
+    seconds = elapsed(lambda: run(model, pixels, config, out))
+    rate = pixels.size / seconds / 1e6
+    print(json.dumps({"before": before, "peak": peak(), "seconds": seconds, "rate": rate}))
 
 
-def measure(size: int, folder: Path, device: str) -> dict[str, Any]:
+def measure(size: int, folder: Path, device: str, precision: str) -> dict[str, float]:
     """The figures of a fresh process that predicts one image."""
     image = folder / f"image{size}.zarr"
     make_image(image, size)
-    child = [sys.executable, __file__, "--device", device, "--child", str(image)]
-    child.append(str(folder / f"labels{size}.zarr"))
+    child = [sys.executable, __file__, "--device", device, "--precision", precision]
+    child += ["--child", str(image), str(folder / f"labels{size}.zarr")]
     done = subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     print(f"{size}: {found['peak']:.0f} MB, {found['rate']:.2f} Mpx/s", flush=True)
@@ -82,27 +82,31 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs=2, default=[5_000, 20_000])
     parser.add_argument("--folder", type=Path, help="where there is room; default: temporary")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        predict_one(*map(Path, options.child), options.device)
+        predict_one(*map(Path, options.child), options.device, options.precision)
         return
+    # Chosen once: two processes might choose differently, and each format has its own memory.
+    precision = choose_numerics(options.device, options.precision).name
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        found = {size: measure(size, Path(folder), options.device) for size in options.sizes}
+        found = {
+            size: measure(size, Path(folder), options.device, precision) for size in options.sizes
+        }
     rows = [
         (
             f"{size:,} x {size:,}",
             *(f"{v[key]:.0f}" for key in ("before", "peak", "seconds")),
-            v["precision"],
         )
         for size, v in found.items()
     ]
     small, large = (found[size]["peak"] for size in options.sizes)
     write_report(
         "memory",
-        "Peak resident memory of a process that predicts from zarr to zarr",
-        table(("image, uint8", "before, MB", "peak, MB", "seconds", "precision"), rows),
-        {"runs": found},
+        f"Peak resident memory of a process that predicts from zarr to zarr, {precision}",
+        table(("image, uint8", "before, MB", "peak, MB", "seconds"), rows),
+        {"runs": found, "precision": precision},
         [
             Target("peak of the large image / peak of the small one", large / small, 1.2, True),
             Target("peak of the large image, MB", large, 2000, True),

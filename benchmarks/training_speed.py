@@ -19,6 +19,7 @@ from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics, synchronise
 from napari_unet.losses import segmentation_loss
 from napari_unet.models import build
+from napari_unet.optimiser import make_optimisers
 from napari_unet.run import Event, Scored, Stepped
 from napari_unet.samples import cells
 from napari_unet.training import train
@@ -74,25 +75,30 @@ def resident_batch(config: TrainConfig, numerics: Numerics) -> tuple[torch.Tenso
     return (x[:, None] / 127.5 - 1).to(numerics.device), t.to(numerics.device)
 
 
-def bare_steps(config: TrainConfig, numerics: Numerics) -> Iterator[None]:
-    """Forward, backward and optimiser of the same net and loss, in the engine's number format."""
+def bare_steps(config: TrainConfig, numerics: Numerics, plain: bool = False) -> Iterator[None]:
+    """Forward, backward and optimiser of the same net and loss, in the engine's number format.
+
+    The optimiser is the engine's, or AdamW if that is to be plain.
+    """
     x, mask = resident_batch(config, numerics)
     target = torch.where(mask > 0, 1, BACKGROUND).to(torch.uint8)
     layout = numerics.layout(2)
     net = build(NetConfig(arch=config.arch, width=config.width, depth=config.depth))
     net = net.to(numerics.device, memory_format=layout).train()
     x = x.contiguous(memory_format=layout)
-    optimiser = torch.optim.AdamW(
-        net.parameters(), config.rate, weight_decay=config.decay, fused=True
-    )
+    optimisers = make_optimisers(net, config.rate, config.decay)
+    if plain:
+        optimisers = [torch.optim.AdamW(net.parameters(), fused=True)]
     scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.scaled)
     while True:
         with numerics.autocast():
             logits = net(x)
         loss = segmentation_loss(logits, target, kind=config.loss)
-        optimiser.zero_grad()
+        for optimiser in optimisers:
+            optimiser.zero_grad()
         scaler.scale(loss).backward()
-        scaler.step(optimiser)
+        for optimiser in optimisers:
+            scaler.step(optimiser)
         scaler.update()
         yield
 
@@ -111,7 +117,7 @@ def contenders(config: TrainConfig, ours: Engine, steps: int) -> dict[str, Calla
     """One block of steps of each, by name."""
     numerics = ours.numerics
     pixels = config.batch * config.patch**2
-    bare = bare_steps(config, numerics)
+    bare, plain = bare_steps(config, numerics), bare_steps(config, numerics, plain=True)
     samples = [cells(seed, 1024) for seed in range(3)]
     monai = rivals.monai_steps(
         [image for image, _ in samples], [mask for _, mask in samples], 0, str(numerics.device)
@@ -122,6 +128,7 @@ def contenders(config: TrainConfig, ours: Engine, steps: int) -> dict[str, Calla
     return {
         "ours": lambda: ours.advance(steps),
         "bare": lambda: rate(bare, steps, pixels, numerics),
+        "bare, AdamW": lambda: rate(plain, steps, pixels, numerics),
         "MONAI": lambda: rate(monai, max(1, steps // 4), monai_pixels, numerics),
         "textbook": lambda: rate(textbook, max(1, steps // 8), pixels, numerics),
     }
@@ -142,6 +149,7 @@ def main() -> None:
     described = {
         "ours": f"our whole step, {options.arch}",
         "bare": "forward, backward and optimiser of the same net, resident batch",
+        "bare, AdamW": "the same with AdamW as its only optimiser",
         "MONAI": "MONAI BasicUNet with the common recipe",
         "textbook": "textbook U-Net, 64 wide, float32, contiguous, resident batch",
     }

@@ -88,7 +88,7 @@ class TrainingSet:
         complete: bool = False,
         weights: np.ndarray | None = None,
     ) -> None:
-        """Add an image (C, *spatial) and what is painted on it; complete: its zeros are background."""
+        """Add an image (C, *spatial) and its annotation; complete makes zeros background."""
         shape = tuple(image.shape[1:])
         if len(shape) != self.ndim:
             raise BadInput(

@@ -1,5 +1,6 @@
 """Which device computes, in which number format: measured, not assumed; and what to do if
-not a GPU."""
+not a GPU.
+"""
 
 from __future__ import annotations
 

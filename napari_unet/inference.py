@@ -1,11 +1,11 @@
-"""Prediction: a generator that tiles an image of any size, joins the tiles and writes them."""
+"""Prediction: a generator that tiles an image of any size and writes each tile as it is done."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,12 @@ from napari_unet.library import Model
 from napari_unet.models import Net
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
-from napari_unet.tiling import Blender, Tile, plan_tiles
+from napari_unet.tiling import Tile, plan_tiles, spread_windows
 
 # Memory that the activations of one tile may take.
 TILE_BYTES = {"cpu": 600 * 2**20, "mps": 2 * 2**30}
-OVERLAP = 32  # pixels over which tiles are blended, for nets whose tiles cannot agree exactly
+# A net with statistics of its tile takes them from so many windows of this edge of a large image.
+SHARED_WINDOWS, SHARED_EDGE = 4, {2: 512, 3: 64}
 
 
 @dataclass
@@ -123,25 +124,22 @@ def _all_planes(
     target: Target,
     edge: int,
 ) -> Iterator[Event]:
-    ndim = runner.net.config.ndim
-    lead = tuple(image.shape[1:-ndim])
-    spatial = tuple(image.shape[-ndim:])
+    ndim = runner.ndim
+    lead, spatial = tuple(image.shape[1:-ndim]), tuple(image.shape[-ndim:])
     tiles = runner.plan(spatial, edge, config.focus[-ndim:] if config.focus else None)
     total, done = len(tiles) * math.prod(lead), 0
     for plane in _planes(lead, config.focus):
-        blender = Blender()
+
+        def read(region: Region, plane: tuple[int, ...] = plane) -> np.ndarray:
+            return stats.apply(np.asarray(image[(slice(None), *plane, *region)]))
+
+        net = runner.net_for(spatial, tiles, read)
         for tile in tiles:
             control.wait_while_paused()
             if control.stopped:
                 return
-            pixels = np.asarray(image[(slice(None), *plane, *tile.read)])
-            logits = runner.logits(stats.apply(pixels))
-            inner = logits[(slice(None), *tile.inner)]
-            if not runner.blends and target.probabilities is None and target.uncertainty is None:
-                target.labels[(*plane, *tile.write)] = _labels_of_logits(inner)
-            else:
-                for region, values in blender.add(tile, _probabilities(inner)):
-                    _write(target, plane, region, values)
+            logits = runner.logits(net, read(tile.read))[(slice(None), *tile.inner)]
+            _write(target, (*plane, *tile.write), logits)
             done += 1
             yield Tiled(done, total, (*(slice(p, p + 1) for p in plane), *tile.write))
 
@@ -154,30 +152,20 @@ def _planes(lead: tuple[int, ...], focus: tuple[int, ...] | None) -> list[tuple[
     return planes
 
 
-def _labels_of_logits(logits: Tensor) -> np.ndarray:
-    """The likeliest class of each pixel, straight from the logits."""
-    if len(logits) == 1:
-        return (logits[0] > 0).to(torch.uint8).cpu().numpy()
-    return logits.argmax(0).to(torch.uint8).cpu().numpy()
-
-
-def _probabilities(logits: Tensor) -> np.ndarray:
-    """One probability for one class; background and all classes for more: (K, *spatial)."""
-    logits = logits.float()
-    p = logits.sigmoid() if len(logits) == 1 else logits.softmax(0)
-    return p.cpu().numpy()
-
-
-def _write(target: Target, plane: tuple[int, ...], region: Region, p: np.ndarray) -> None:
-    place = (*plane, *region)
-    binary = len(p) == 1
-    target.labels[place] = p[0] > 0.5 if binary else p.argmax(0).astype(np.uint8)
+def _write(target: Target, place: tuple[Any, ...], logits: Tensor) -> None:
+    """Everything that was asked for, from the logits (K, *spatial) of one tile."""
+    binary = len(logits) == 1
+    labels = logits[0] > 0 if binary else logits.argmax(0)
+    target.labels[place] = labels.to(torch.uint8).cpu().numpy()
+    if target.probabilities is None and target.uncertainty is None:
+        return
+    p = logits.float().sigmoid() if binary else logits.float().softmax(0)
     if target.probabilities is not None:
-        target.probabilities[(slice(None), *place)] = p if binary else p[1:]
+        target.probabilities[(slice(None), *place)] = (p if binary else p[1:]).cpu().numpy()
     if target.uncertainty is not None:
-        every = np.concatenate([p, 1 - p]) if binary else p
-        entropy = -(every * np.log(np.maximum(every, 1e-9))).sum(0)
-        target.uncertainty[place] = np.clip(entropy / math.log(len(every)), 0, 1)
+        every = torch.cat([p, 1 - p]) if binary else p
+        entropy = torch.special.entr(every).sum(0) / math.log(len(every))
+        target.uncertainty[place] = entropy.clamp(0, 1).cpu().numpy()
 
 
 class _Runner:
@@ -191,8 +179,8 @@ class _Runner:
         self.flips = flips
 
     @property
-    def blends(self) -> bool:
-        return not self.net.tile_independent
+    def ndim(self) -> int:
+        return self.net.config.ndim
 
     @property
     def tile_edge(self) -> int:
@@ -204,29 +192,46 @@ class _Runner:
             limit = TILE_BYTES[device.type]
         size = 4 if self.numerics.dtype == torch.float32 else 2
         pixels = limit / (activations(self.net) * size)
-        ndim = self.net.config.ndim
-        return max(64, int(pixels ** (1 / ndim)) - 2 * max(self.net.halo))
+        return max(64, int(pixels ** (1 / self.ndim)) - 2 * max(self.net.halo))
 
     def plan(self, shape: tuple[int, ...], edge: int, focus: tuple[int, ...] | None) -> list[Tile]:
-        n = len(shape)
-        overlap = (min(OVERLAP, edge // 2) if self.blends else 0,) * n
-        return plan_tiles(shape, (edge,) * n, self.net.halo, self.net.stride, overlap, focus)
+        return plan_tiles(shape, (edge,) * self.ndim, self.net.halo, self.net.stride, focus)
 
     @torch.inference_mode()
-    def logits(self, pixels: np.ndarray) -> Tensor:
-        """Logits (K, *spatial) of normalised pixels (C, *spatial)."""
-        x = torch.from_numpy(pixels)[None].to(self.numerics.device)
-        if not self.flips:
-            return self._forward(x)[0]
-        axes = (-1, -2)
-        mirrored = [(), *((a,) for a in axes), axes]
-        return torch.stack([self._forward(x.flip(m))[0].flip(m) for m in mirrored]).mean(0)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=self.numerics.layout(self.net.config.ndim))
+    def net_for(
+        self, shape: tuple[int, ...], tiles: list[Tile], read: Callable[[Region], np.ndarray]
+    ) -> Net:
+        """The net for one plane or volume: over several tiles, its statistics are shared."""
+        if len(tiles) == 1 or self.net.tile_independent:
+            return self.net
+        net = copy.deepcopy(self.net)
+        windows = spread_windows(shape, SHARED_EDGE[self.ndim], SHARED_WINDOWS)
         with self.numerics.autocast():
-            out: Tensor = self.net(x)
-        return out
+            net.share_statistics(self._send(read(window)) for window in windows)
+        return net
+
+    @torch.inference_mode()
+    def logits(self, net: Net, pixels: np.ndarray) -> Tensor:
+        """Logits (K, *spatial) of normalised pixels (C, *spatial)."""
+        x = self._send(pixels)
+        mirrored = [(), (-1,), (-2,), (-1, -2)] if self.flips else [()]
+        total: Tensor | None = None
+        for axes in mirrored:
+            flipped = x.flip(axes).contiguous(memory_format=self._layout) if axes else x
+            with self.numerics.autocast():
+                out: Tensor = net(flipped)
+            out = out[0].flip(axes) if axes else out[0]
+            total = out if total is None else total + out
+        assert total is not None
+        return total / len(mirrored) if self.flips else total
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return self.numerics.layout(self.ndim)
+
+    def _send(self, pixels: np.ndarray) -> Tensor:
+        x = torch.from_numpy(pixels)[None].to(self.numerics.device)
+        return x.contiguous(memory_format=self._layout)
 
 
 def activations(net: Net) -> float:

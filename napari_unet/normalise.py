@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_unet.config import Frozen
+from napari_unet.tiling import spread_windows
 
 SAMPLE_BLOCKS = 64
 SAMPLE_PIXELS = 1_000_000
@@ -22,16 +23,18 @@ class Stats(Frozen):
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels (C, ...) with the low at -1 and the high at 1, as float32."""
         shape = (-1,) + (1,) * (pixels.ndim - 1)
-        low, high = np.array(self.low, np.float32), np.array(self.high, np.float32)
+        # Numbers of 64 bits may be beyond those of 32.
+        wide: Any = np.float64 if pixels.dtype == np.float64 else np.float32
+        low, high = np.array(self.low, wide), np.array(self.high, wide)
         # The range of a constant channel counts as a millionth of its value.
         largest = np.maximum(np.abs(low), np.abs(high))
         scale = 2 / np.maximum(high - low, 1e-6 * np.where(largest > 0, largest, 1))
-        out = pixels.astype(np.float32)
+        out = pixels.astype(wide)
         out -= low.reshape(shape)
         out *= scale.reshape(shape)
         out -= 1
         np.nan_to_num(out, copy=False, nan=-1.0, posinf=1.0, neginf=-1.0)
-        return np.clip(out, -4, 4, out=out)
+        return np.clip(out, -4, 4, out=out).astype(np.float32, copy=False)
 
 
 def measure(image: Any, low: float = 1.0, high: float = 99.0) -> Stats:
@@ -60,12 +63,7 @@ def spread_sample(image: Any) -> np.ndarray:
     spatial = image.shape[1:]
     if np.prod(spatial) <= SAMPLE_PIXELS:
         return np.asarray(image).reshape(image.shape[0], -1)
-    per_axis = max(1, round(SAMPLE_BLOCKS ** (1 / len(spatial))))
     edge = max(1, round((SAMPLE_PIXELS / SAMPLE_BLOCKS) ** (1 / len(spatial))))
-    starts = [np.unique(np.linspace(0, max(0, n - edge), per_axis).astype(int)) for n in spatial]
-    corners = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(spatial))
-    blocks = [
-        np.asarray(image[(slice(None), *(slice(c, c + edge) for c in corner))])
-        for corner in corners.tolist()
-    ]
+    windows = spread_windows(spatial, edge, SAMPLE_BLOCKS)
+    blocks = [np.asarray(image[(slice(None), *window)]) for window in windows]
     return np.concatenate([b.reshape(b.shape[0], -1) for b in blocks], 1)

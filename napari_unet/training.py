@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -384,6 +385,13 @@ class _Run:
         tensors, state = _read_checkpoint(path)
         if state["net"] != self.learner.net.config.model_dump_json():
             raise BadInput(f"{path} is a checkpoint of another network; give another file.")
+        for item in self.set.items:
+            blocks = state["holdout"]["roles"].get(item.name)
+            if blocks is not None and np.shape(blocks) != item.touched.shape:
+                raise BadInput(
+                    f"{path} is a checkpoint of another image '{item.name}', of another size; give "
+                    "another file."
+                )
         self.learner.restore(tensors, state["learner"])
         self.holdout.restore(state["holdout"])
         self.sampler.refresh(self.step)
@@ -403,6 +411,8 @@ def _read_checkpoint(path: Path) -> tuple[Weights, dict[str, Any]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             state = json.loads((file.metadata() or {})["state"])
+            if not isinstance(state, dict) or "net" not in state:
+                raise ValueError("not ours")
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
     except (OSError, safetensors.SafetensorError, KeyError, ValueError):
         raise BadInput(f"{path} is no checkpoint of training; give another file.") from None

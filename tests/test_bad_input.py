@@ -120,6 +120,19 @@ def flip(data: bytes) -> bytes:
     return data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
 
 
+def foreign_weights(root: Path, times: float | None = None) -> list[str]:
+    """Sound weights of another net, or those of this net times a number; and no checksum."""
+    place = model(root)
+    card = json.loads((place / "model.json").read_text())
+    (place / "model.json").write_text(json.dumps(card | {"versions": []}))
+    weights = {"x": torch.ones(3)}
+    if times is not None:
+        own = safetensors.torch.load_file(place / "weights.safetensors")
+        weights = {k: v * times for k, v in own.items()}
+    safetensors.torch.save_file(weights, place / "weights.safetensors")
+    return predicting(root, place)
+
+
 class Bomb:
     """Leaves a trace when unpickled."""
 
@@ -206,8 +219,8 @@ def grey_jpeg(root: Path) -> list[str]:
     return arguments
 
 
-def strewn(rng_values: int) -> np.ndarray:
-    return (np.arange(32 * 32) % rng_values).reshape(32, 32).astype(np.uint16)
+def strewn(values: int) -> np.ndarray:
+    return (np.arange(32 * 32) % values).reshape(32, 32).astype(np.uint16)
 
 
 def rare_class() -> np.ndarray:
@@ -485,7 +498,12 @@ CASES = [
         lambda root: resuming(
             root, safetensors.torch.save({"x": torch.ones(1)}, {"state": '{"net": 1}'})
         ),
-        r"state is (no checkpoint of training|a checkpoint of another network); give another file",
+        r"state is a checkpoint of another network; give another file",
+    ),
+    Case(
+        "checkpoint of nothing",
+        lambda root: resuming(root, safetensors.torch.save({"x": torch.ones(1)}, {"state": "[]"})),
+        r"state is no checkpoint of training; give another file",
     ),
     # models
     Case(
@@ -520,11 +538,18 @@ CASES = [
     ),
     Case(
         "weights of something else",
-        lambda root: [
-            *with_card(root, versions=[])[:1],
-            *with_weights(root, lambda _data: safetensors.torch.save({"x": torch.ones(3)}))[1:],
-        ],
-        r"model has weights that do not match its card; copy the model again",
+        foreign_weights,
+        r"model has weights that do not fit the net on its card; get the model again",
+    ),
+    Case(
+        "weights that are not finite",
+        lambda root: foreign_weights(root, np.nan),
+        r"model has weights that are not finite numbers; get the model again",
+    ),
+    Case(
+        "weights alone",
+        lambda root: predicting(root, model(root) / "weights.safetensors"),
+        r"weights\.safetensors is neither a model folder nor a sound zip of one; .*: give what 'tr",
     ),
     Case(
         "weights that are a pickle",
@@ -785,7 +810,12 @@ def test_a_class_in_one_image_only_is_never_held_out():
         ([picture()], [], {}, "1 images were given with 0 masks; give one mask for each"),
         (picture(), disk(40), {}, r"The mask of 'image 1' has shape \(40, 40\) but"),
         (picture(), disk() * 0.5, {}, "The mask of image 1 holds float64 numbers that are not who"),
-        (picture(), np.where(disk(), np.inf, 0), {}, "The mask of image 1 holds float64 numbers that are not "),
+        (
+            picture(),
+            np.where(disk(), np.inf, 0),
+            {},
+            "The mask of image 1 holds float64 numbers that are not ",
+        ),
         (picture(), -1 * disk().astype(int), {}, "The mask of image 1 holds negative labels; give"),
         (picture(), np.full((32, 32), "a"), {}, "The mask of image 1 holds <U1 numbers that are"),
         (picture(), 0 * disk(), {}, "The masks hold no class, all of them is background"),

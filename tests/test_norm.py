@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from napari_unet.models.norm import GroupNorm, LayerNorm, groups
+from napari_unet.config import NetConfig
+from napari_unet.models import build
+from napari_unet.models.norm import GroupNorm, LayerNorm, groups, share_statistics
 
 SHAPES = [(2, 16, 9, 7), (3, 8, 1, 1), (2, 8, 3, 4, 5)]
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -93,3 +95,30 @@ def test_layer_norm_looks_at_one_pixel():
 )
 def test_groups_have_at_least_two_channels(channels, expected):
     assert groups(channels) == expected
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+class TestSharedStatistics:
+    """Group norm with the statistics of the very image it reads is group norm."""
+
+    def test_of_one_image_change_nothing_for_it(self, ndim):
+        torch.manual_seed(0)
+        net = build(NetConfig(ndim=ndim, width=8, depth=2)).eval()
+        for parameter in net.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        x = torch.randn(1, 1, *(20,) * ndim)
+        with torch.no_grad():
+            expected = net(x)
+            net.share_statistics([x])
+            assert net.tile_independent
+            torch.testing.assert_close(net(x), expected, atol=1e-4, rtol=1e-4)
+
+    def test_of_two_images_are_those_of_both(self, ndim):
+        norm, conv = GroupNorm(2, 4), (nn.Conv2d if ndim == 2 else nn.Conv3d)(1, 4, 1)
+        net = nn.Sequential(conv, norm).eval()
+        a, b = torch.randn(1, 1, *(6,) * ndim), 5 + torch.randn(1, 1, *(6,) * ndim)
+        with torch.no_grad():
+            # One image of both halves has their common statistics.
+            both = net(torch.cat([a, b], 2))
+            share_statistics(net, [a, b])
+            torch.testing.assert_close(net(torch.cat([a, b], 2)), both, atol=1e-4, rtol=1e-4)

@@ -375,7 +375,9 @@ class TestGpu:
     def test_survives_running_out_of_memory_for_real(self):
         torch.cuda.set_per_process_memory_fraction(0.02)
         try:
-            events = run(make_set(size=512), steps=2, width=64, depth=4, batch=256, patch=512, device="cuda")
+            events = run(
+                make_set(size=512), steps=2, width=64, depth=4, batch=256, patch=512, device="cuda"
+            )
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod, sqrt
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_unet.config import NetConfig
-from napari_unet.models.norm import TILE_WIDE, Norm, norm_relu
+from napari_unet.models.norm import GroupNorm, Norm, norm_relu, share_statistics
 from napari_unet.run import BadInput
 
 Up = Literal["transposed", "transposed3", "linear", "nearest"]
@@ -25,6 +26,7 @@ class Plan:
 
     width: int  # channels of the first level
     depth: int  # times the resolution is halved
+    widest: int = 1024  # channels are no longer doubled beyond
     encoder: int = 2  # convolutions in each level of the encoder
     decoder: int = 2  # and of the decoder
     up: Up = "transposed"
@@ -35,8 +37,8 @@ class Plan:
     residual: bool = False
 
     def channels(self, level: int) -> int:
-        """Channels of a level, doubled at each halving of the resolution."""
-        return self.width << level
+        """Channels of a level, doubled at each halving of the resolution up to the widest."""
+        return min(self.width << level, max(self.width, self.widest))
 
 
 def halvings(config: NetConfig, depth: int) -> tuple[tuple[int, ...], ...]:
@@ -196,7 +198,15 @@ class Net(nn.Module):
         self.config = config
         self.factors = halvings(config, plan.depth)
         self.stride = tuple(map(prod, zip(*self.factors, strict=True)))
-        self.tile_independent = plan.norm not in TILE_WIDE
+
+    @property
+    def tile_independent(self) -> bool:
+        """Whether no statistics are taken over a tile, so that tiles agree exactly."""
+        return not any(isinstance(m, GroupNorm) for m in self.modules())
+
+    def share_statistics(self, samples: Iterable[Tensor]) -> None:
+        """Take all statistics from these images once and for all; then it is tile-independent."""
+        share_statistics(self, samples)
 
     @property
     def columns(self) -> int:

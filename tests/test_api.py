@@ -1,0 +1,347 @@
+"""Arrays, paths and lists of them, and every kind of image, in one call each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image as Pillow
+
+import napari_unet
+from napari_unet.annotation import Mapping
+from napari_unet.api import make_training_set, read_masks
+from napari_unet.config import BACKGROUND
+from napari_unet.io import as_image, read_image
+from napari_unet.library import Model
+from napari_unet.run import BadInput, Predicted, Started, Stepped, Tiled, Trained
+from napari_unet.samples import cells, tissue, volume
+
+TINY = {"steps": 3, "width": 4, "depth": 2, "precision": "float32"}
+FAST = {"precision": "float32"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def train(images, masks, **settings) -> Model:
+    return napari_unet.train(images, masks, **TINY | settings)
+
+
+def predict(model, image, **settings):
+    return napari_unet.predict(model, image, **FAST | settings)
+
+
+def strokes(truth: np.ndarray) -> np.ndarray:
+    """Rows of the truth, background painted as 255."""
+    out = np.zeros_like(truth)
+    rows = np.where(truth == 0, np.uint8(BACKGROUND), truth)[..., ::8, :]
+    out[..., ::8, :] = rows
+    return out
+
+
+# ---- train
+
+
+def test_the_front_door_has_the_api():
+    assert set(napari_unet.__all__) <= set(dir(napari_unet))
+    assert napari_unet.train.__module__ == "napari_unet.api"
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        _ = napari_unet.tarin
+
+
+def test_arrays_paths_and_lists_give_the_same_model(tmp_path):
+    image, mask = cells(0, 64)
+    Pillow.fromarray(image).save(tmp_path / "image.png")
+    Pillow.fromarray(mask).save(tmp_path / "mask.png")
+
+    models = [
+        train(image, mask),
+        train([image], [mask]),
+        train((image,), (mask.astype(bool),)),
+        train(image, mask.astype(np.float64)),
+        train(tmp_path / "image.png", tmp_path / "mask.png"),
+        train([str(tmp_path / "image.png")], [mask]),
+        train(read_image(tmp_path / "image.png"), mask),
+    ]
+
+    for model in models[1:]:
+        assert all(torch.equal(models[0].weights[k], model.weights[k]) for k in model.weights)
+
+
+def test_one_seed_gives_the_same_bits_and_another_does_not():
+    pair = cells(0, 64)
+
+    first, again, other = train(*pair, seed=1), train(*pair, seed=1), train(*pair, seed=2)
+
+    assert all(torch.equal(first.weights[k], again.weights[k]) for k in first.weights)
+    assert not all(torch.equal(first.weights[k], other.weights[k]) for k in first.weights)
+
+
+def test_steps_are_not_cut_short_by_the_default_seconds():
+    assert train(*cells(0, 64)).card.training.seconds is None
+    assert train(*cells(0, 64), seconds=20).card.training.seconds == 20
+
+
+def test_it_learns():
+    image, mask = cells(0, 128)
+
+    model = train(image, mask, steps=80, width=8, patch=64, batch=4)
+    found = predict(model, image)
+
+    assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.7
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_colour_images(channels_first):
+    image, mask = tissue(0, 64)
+    image = np.moveaxis(image, -1, 0) if channels_first else image
+
+    model = train(image, mask, classes=["nucleus", "gland"])
+
+    assert model.card.net.in_channels == 3
+    assert [c.name for c in model.card.classes] == ["nucleus", "gland"]
+    found = predict(model, image)
+    assert found.shape == mask.shape
+    assert found.max() <= 2
+
+
+def test_images_of_many_channels():
+    image = np.random.default_rng(0).random((7, 40, 48))
+    mask = (image[3] > 0.5).astype(np.uint8)
+
+    model = train(image, mask)
+
+    assert model.card.net.in_channels == 7
+    assert predict(model, image).shape == (40, 48)
+
+
+def test_images_of_different_sizes():
+    model = train([cells(0, 64)[0], cells(1, 96)[0]], [cells(0, 64)[1], cells(1, 96)[1]])
+
+    assert set(model.card.images) == {"image 1", "image 2"}
+
+
+def test_a_volume_trains_a_net_of_volumes_unless_slices_are_asked_for():
+    image, mask = volume(0, (8, 32, 32))
+
+    solid, flat = train(image, mask), train(image, mask, slices=True)
+
+    assert (solid.card.net.ndim, flat.card.net.ndim) == (3, 2)
+    assert solid.card.axes == "CZYX"
+    assert len(flat.card.images) == 8
+    for model in (solid, flat):
+        assert predict(model, as_image(image, "ZYX")).shape == mask.shape
+
+
+def test_planes_without_strokes_are_left_out_of_slices():
+    image, mask = volume(0, (6, 32, 32))
+    painted = np.zeros_like(mask)
+    painted[2] = strokes(np.maximum(mask[2], mask.max(0)))
+
+    model = train(image, painted, sparse=True, slices=True)
+
+    assert list(model.card.images) == ["image 1[2]"]
+
+
+def test_a_series_of_volumes():
+    image, mask = volume(0, (4, 32, 32))
+
+    model = train(np.stack([image] * 2), np.stack([mask] * 2))
+
+    assert model.card.net.ndim == 3
+    assert len(model.card.images) == 2
+
+
+def test_sparse_masks_are_strokes():
+    image, truth = cells(0, 64)
+
+    model = train(image, strokes(truth), sparse=True)
+
+    background, cell = model.card.labelled
+    assert background + cell == 64 * 8
+    assert train(image, truth).card.labelled == ((truth == 0).sum(), truth.sum())
+
+
+def test_pixel_size_is_that_of_the_images(tmp_path):
+    image, mask = volume(0, (4, 32, 32))
+    sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    tifffile.imwrite(tmp_path / "v.ome.tif", image, metadata={"axes": "ZYX", **sizes})
+
+    model = train(tmp_path / "v.ome.tif", mask)
+
+    assert (model.card.spacing, model.card.unit) == ((2.0, 0.5, 0.5), "micrometer")
+
+
+# ---- what mask values mean
+
+
+def test_values_are_read_as_codes_classes_or_objects():
+    image = as_image(np.zeros((40, 40)))
+    codes = np.zeros((40, 40), np.uint8)
+    codes[:9], codes[20:29] = 128, 255
+    many = (np.arange(1600).reshape(40, 40) // 16).astype(np.uint16)
+
+    of_codes = make_training_set([(image, codes)])
+    of_many = make_training_set([(image, many)])
+
+    assert of_codes[1] == Mapping({0: 0, 128: 1, 255: 2})
+    assert of_many[1].objects
+    assert of_codes[0].counts.tolist() == [1600 - 720, 360, 360]
+    assert of_many[0].counts.tolist() == [16, 1584]
+
+
+def test_few_values_are_objects_if_said_so_and_many_are_not_if_denied():
+    image = as_image(np.zeros((40, 40)))
+    few = (np.arange(1600).reshape(40, 40) // 400).astype(np.uint16)
+    many = (np.arange(1600).reshape(40, 40) // 16).astype(np.uint16)
+
+    training_set, mapping = make_training_set([(image, few)], objects=True)
+
+    assert mapping.objects
+    assert len(training_set.classes) == 1
+    with pytest.raises(BadInput, match="hold 100 different values, up to 99; at most 254 classes"):
+        make_training_set([(image, many)], objects=False)
+
+
+def test_objects_with_a_border_weigh_more_where_they_touch():
+    image = as_image(np.zeros((40, 40)))
+    mask = np.zeros((40, 40), np.uint16)
+    mask[5:35, 5:19], mask[5:35, 21:35] = 1, 2
+
+    training_set, _ = make_training_set([(image, mask)], objects=True, border=5.0)
+
+    weights = training_set.items[0].weights
+    assert weights[20, 19:21].min() > 2 * weights[20, 1]
+    assert make_training_set([(image, mask)], objects=True)[0].items[0].weights is None
+
+
+def test_training_on_objects_with_a_border():
+    mask = np.zeros((64, 64), np.uint16)
+    mask[5:30, 5:30], mask[5:30, 32:60] = 1, 2
+
+    model = train(cells(0, 64)[0], mask, objects=True, border=5)
+
+    assert len(model.card.classes) == 1
+
+
+def test_colours_mean_the_same_in_all_masks(tmp_path):
+    for name, colors in (("a", [(255, 0, 0), (0, 0, 0)]), ("b", [(0, 0, 255), (255, 0, 0)])):
+        picture = np.array(colors, np.uint8)[:, None].repeat(4, 1)
+        Pillow.fromarray(picture).save(tmp_path / f"{name}.png")
+
+    first, second, array = read_masks([tmp_path / "a.png", tmp_path / "b.png", [[True, False]]])
+
+    assert first[:, 0].tolist() == [2, 0]
+    assert second[:, 0].tolist() == [1, 2]
+    assert array.tolist() == [[1, 0]]
+
+
+# ---- start from a model
+
+
+def test_training_goes_on_from_a_model_or_its_path(tmp_path):
+    image, mask = cells(0, 64)
+    first = train(image, mask, seed=3)
+
+    from_model = train(image, mask, init=first, rate=1e-9)
+    from_path = train(image, mask, init=first.save(tmp_path / "m"), rate=1e-9)
+
+    assert all(torch.equal(from_model.weights[k], from_path.weights[k]) for k in first.weights)
+    change = max((from_model.weights[k] - v).abs().max() for k, v in first.weights.items())
+    assert change < 1e-5
+
+
+def test_a_model_of_one_class_is_a_start_for_two():
+    first = train(*cells(0, 64))
+    image, mask = tissue(0, 64)
+
+    model = train(image[..., 0], mask, init=first)
+
+    assert len(model.card.classes) == 2
+
+
+# ---- predict
+
+
+def test_a_prediction_has_what_was_asked_for():
+    image, mask = tissue(0, 64)
+    model = train(image, mask)
+
+    labels, probabilities, uncertainty = predict(model, image, probabilities=True, uncertainty=True)
+
+    assert labels.dtype == np.uint8
+    assert probabilities.shape == (2, 64, 64)
+    assert uncertainty.shape == (64, 64)
+    background = 1 - probabilities.sum(0)
+    np.testing.assert_array_equal(
+        labels, np.concatenate([background[None], probabilities]).argmax(0)
+    )
+    _, alone = predict(model, image, uncertainty=True)
+    np.testing.assert_allclose(alone, uncertainty, atol=1e-6)
+
+
+def test_arrays_paths_and_images_give_the_same_mask(tmp_path):
+    image, mask = cells(0, 64)
+    model = train(image, mask)
+    Pillow.fromarray(image).save(tmp_path / "image.png")
+    model.save(tmp_path / "model")
+
+    masks = [
+        predict(model, image),
+        predict(model, image[None]),
+        predict(model, image, axes="YX"),
+        predict(model, tmp_path / "image.png"),
+        predict(str(tmp_path / "model"), str(tmp_path / "image.png")),
+        predict(model, read_image(tmp_path / "image.png")),
+    ]
+
+    assert masks[0].shape == (64, 64)
+    for other in masks[1:]:
+        np.testing.assert_array_equal(masks[0], other)
+
+
+def test_a_stack_is_predicted_plane_by_plane():
+    image, mask = cells(0, 64)
+    model = train(image, mask)
+
+    found = predict(model, np.stack([image, image[::-1]]), axes="TYX")
+
+    # The stack has one range of intensities, so a pixel on the brink may differ.
+    assert (found[0] == predict(model, image)).mean() > 0.99
+    assert (found[1] == predict(model, image[::-1])).mean() > 0.99
+
+
+# ---- watch, export
+
+
+def test_watch_gets_every_event_in_order():
+    image, mask = cells(0, 64)
+    events = []
+
+    model = train(image, mask, watch=events.append)
+    predict(model, image, watch=events.append)
+
+    kinds = [type(e) for e in events]
+    assert kinds[0] is Started
+    assert [e.step for e in events if isinstance(e, Stepped)] == [1, 2, 3]
+    done = kinds.index(Trained)
+    assert events[done].model is model
+    assert set(kinds[done + 1 : -1]) == {Tiled}
+    assert kinds[-1] is Predicted
+
+
+def test_labels_are_exported_like_an_image_or_its_path(tmp_path):
+    mask = np.eye(30, dtype=np.uint8)
+    sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(tmp_path / "like.ome.tif", mask, metadata={"axes": "YX", **sizes})
+    like = read_image(tmp_path / "like.ome.tif")
+
+    for number, given in enumerate((like, str(tmp_path / "like.ome.tif"))):
+        path = napari_unet.export_labels(tmp_path / f"{number}.ome.tif", mask, like=given)
+        assert read_image(path).spacing == (0.25, 0.5)

@@ -1,0 +1,627 @@
+"""Every command from end to end, and what it says to people and to machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+from PIL import Image as Pillow
+
+from napari_unet import __version__, cli, demo
+from napari_unet.cli import main
+from napari_unet.io import read_image, read_mask
+from napari_unet.library import load_model, read_card
+from napari_unet.run import Noticed, Rested, Tiled
+
+TINY = ("--width", "4", "--depth", "2", "--steps", "3", "--precision", "float32")
+FAST = ("--precision", "float32")
+COMMANDS = (
+    "train",
+    "predict",
+    "evaluate",
+    "models list",
+    "models show",
+    "models import",
+    "models export",
+    "info",
+    "demo",
+)
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch, tmp_path):
+    """One thread, and a library of its own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "home"))
+    yield
+    torch.set_num_threads(threads)
+
+
+def disk(size: int = 40, shift: int = 0) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] - size // 2
+    return (y**2 + (x - shift) ** 2 < (size // 4) ** 2).astype(np.uint8)
+
+
+def write_pairs(root: Path, n: int = 2) -> tuple[str, str]:
+    """Images a, b, ... and their masks, in folders of which the paths are given."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for name, shift in zip("abcdefgh"[:n], range(n), strict=True):
+        noise = rng.integers(0, 60, (40, 40))
+        picture = (noise + 150 * disk(shift=shift)).astype(np.uint8)
+        Pillow.fromarray(picture).save(root / f"images/{name}.png")
+        Pillow.fromarray(disk(shift=shift) * 255).save(root / f"masks/{name}_mask.png")
+    return str(root / "images"), str(root / "masks")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with images, masks and a model of them."""
+    root = tmp_path_factory.mktemp("trained")
+    status = main(["train", *write_pairs(root), "--out", str(root / "model"), *TINY])
+    assert status == 0
+    return root
+
+
+def lines_of_json(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([*command.split(), "--help"])
+
+    assert left.value.code == 0
+    assert f"usage: napari-unet {command}".strip() in capsys.readouterr().out
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+
+    assert left.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_help_waits_for_nothing_heavy():
+    script = (
+        "import sys; from napari_unet.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('loaded', *{'torch', 'numpy', 'scipy', 'skimage', 'dask'} & set(sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert done.stdout.splitlines()[-1] == "loaded"
+
+
+def test_help_shows_the_words_and_defaults_of_the_settings(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Seed of everything random (default 0)" in said
+    assert "{compact,classic,simple,upsample,nested}" in said
+
+
+# ---- train
+
+
+def test_training_leaves_a_model_and_says_where(tmp_path, capsys):
+    status = main(["train", *write_pairs(tmp_path), "--out", str(tmp_path / "model"), *TINY])
+
+    said = capsys.readouterr()
+    assert status == 0
+    assert said.out == ""
+    assert "masks: 0 is background, 255 is class 1 (--map corrects this)" in said.err
+    assert "a: YX read as C 1, Y 40, X 40; uint8" in said.err
+    assert said.err.splitlines()[-1] == f"The model is in {(tmp_path / 'model').resolve()}"
+    card = load_model(tmp_path / "model").card
+    assert (card.name, card.net.width, card.training.steps) == ("model", 4, 3)
+    assert set(card.images) == {"a", "b"}
+
+
+def test_training_tells_machines_in_lines_of_json(tmp_path, capsys):
+    main(["train", *write_pairs(tmp_path), "--out", str(tmp_path / "m.zip"), *TINY, "--json"])
+
+    events = lines_of_json(capsys.readouterr().out)
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "trained"
+    assert [e["step"] for e in events if e["event"] == "stepped"] == [1, 2, 3]
+    assert events[0]["images"] == 2
+    assert events[-1]["reason"] == "steps"
+    assert load_model(tmp_path / "m.zip").card.name == "m"
+
+
+def test_one_file_each_need_not_share_a_name(tmp_path):
+    images, masks = write_pairs(tmp_path)
+    pair = [f"{images}/a.png", f"{masks}/b_mask.png"]
+
+    assert main(["train", *pair, "--out", str(tmp_path / "model"), *TINY]) == 0
+
+
+def test_classes_get_their_names_and_values_their_meaning(tmp_path, capsys):
+    images, masks = write_pairs(tmp_path, 1)
+    Pillow.fromarray(disk() * 100 + disk(20).repeat(2, 0).repeat(2, 1)).save(f"{masks}/a_mask.png")
+
+    status = main(
+        [
+            "train",
+            images,
+            masks,
+            "--out",
+            str(tmp_path / "model"),
+            *TINY,
+            "--map",
+            "0=0,1=1,100=2,101=2",
+            "--classes",
+            "rim, nucleus ",
+        ]
+    )
+
+    assert status == 0
+    assert "101 is class 2" in capsys.readouterr().err
+    names = [c.name for c in load_model(tmp_path / "model").card.classes]
+    assert names == ["rim", "nucleus"]
+
+
+def test_colours_mean_the_same_in_all_masks(tmp_path):
+    images, masks = write_pairs(tmp_path)
+    red, green = np.array([255, 0, 0], np.uint8), np.array([0, 255, 0], np.uint8)
+    Pillow.fromarray(disk()[..., None] * red + (1 - disk())[..., None] * green).save(
+        f"{masks}/a_mask.png"
+    )
+    Pillow.fromarray(disk()[..., None] * green).save(f"{masks}/b_mask.png")
+
+    pairs = cli.read_pairs(Path(images), Path(masks), None)
+
+    assert set(np.unique(pairs[0][1])) == {1, 2}
+    assert set(np.unique(pairs[1][1])) == {0, 2}
+
+
+def test_training_goes_on_from_a_model_and_keeps_it_as_a_version(tmp_path):
+    arguments = ["train", *write_pairs(tmp_path), "--out", str(tmp_path / "model"), *TINY]
+
+    main(arguments)
+    status = main([*arguments, "--init", str(tmp_path / "model"), "--seed", "1"])
+
+    assert status == 0
+    assert [v.number for v in read_card(tmp_path / "model").versions] == [1, 2]
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path, capsys):
+    pairs = write_pairs(tmp_path)
+    arguments = ["train", *pairs, "--out", str(tmp_path / "model"), *TINY]
+    arguments += ["--checkpoint", str(tmp_path / "state"), "--json"]
+
+    main(arguments)
+    capsys.readouterr()
+    status = main([*arguments, "--steps", "5"])
+
+    steps = [e["step"] for e in lines_of_json(capsys.readouterr().out) if e["event"] == "stepped"]
+    assert status == 0
+    assert steps == [4, 5]
+
+
+def test_a_checkpoint_goes_on_with_more_images_but_not_with_others(tmp_path, capsys):
+    pairs, more = write_pairs(tmp_path), write_pairs(tmp_path / "more", 6)
+    end = ["--out", str(tmp_path / "model"), *TINY, "--checkpoint", str(tmp_path / "state")]
+
+    assert main(["train", *pairs, *end]) == 0
+    assert main(["train", *more, *end, "--steps", "5"]) == 0
+    for path in (tmp_path / "images/a.png", tmp_path / "masks/a_mask.png"):
+        Pillow.fromarray(np.tile(np.asarray(Pillow.open(path)), (4, 4))).save(path)
+    capsys.readouterr()
+    status = main(["train", *pairs, *end, "--steps", "7"])
+
+    assert status == 2
+    said = capsys.readouterr().err
+    assert "state is a checkpoint of another image 'a', of another size; give another" in said
+    assert said.count("\n") == 1
+
+
+def test_strokes_objects_and_slices(tmp_path):
+    images, masks = write_pairs(tmp_path, 1)
+    strokes = np.zeros((40, 40), np.uint8)
+    strokes[10:14], strokes[30:34] = 1, 255
+    Pillow.fromarray(strokes).save(f"{masks}/a_mask.png")
+    sparse = ["train", images, masks, "--out", str(tmp_path / "s"), *TINY, "--sparse"]
+    objects = np.arange(1600, dtype=np.uint16).reshape(40, 40) // 160
+    tifffile.imwrite(tmp_path / "objects.tif", objects)
+    labelled = ["train", f"{images}/a.png", str(tmp_path / "objects.tif"), *TINY]
+    labelled += ["--out", str(tmp_path / "o"), "--objects", "--border", "4"]
+    tifffile.imwrite(
+        tmp_path / "z.tif", np.stack([disk()] * 8), metadata={"axes": "ZYX"}, imagej=True
+    )
+    stack = ["train", *[str(tmp_path / "z.tif")] * 2, "--out", str(tmp_path / "z"), *TINY]
+
+    assert [main(a) for a in (sparse, labelled, [*stack, "--slices"])] == [0, 0, 0]
+
+    assert load_model(tmp_path / "s").card.labelled == (160, 160)
+    assert len(load_model(tmp_path / "o").card.classes) == 1
+    assert load_model(tmp_path / "z").card.net.ndim == 2
+
+
+def test_a_bar_on_a_terminal_keeps_lines_whole(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    report = cli._TrainReport(5)
+    report(Noticed("memory", "Memory ran out."))
+    report(Rested(3))
+
+    said = capsys.readouterr().err
+    assert "Memory ran out.\n" in said
+    assert "no longer improves after 3 steps\n" in said
+
+
+def test_rest_ends_open_ended_training(tmp_path, capsys):
+    arguments = ["train", *write_pairs(tmp_path), "--out", str(tmp_path / "model"), *TINY[:4]]
+
+    status = main([*arguments, *FAST, "--patience", "3", "--holdout", "0"])
+
+    assert status == 0
+    assert "no longer improves after" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no Ctrl-C to one process only")
+def test_ctrl_c_keeps_the_best_and_says_where_it_is(tmp_path):
+    model = tmp_path / "model"
+    images, masks = write_pairs(tmp_path)
+    command = [sys.executable, "-m", "napari_unet.cli", "train", images, masks, "--json"]
+    process = subprocess.Popen(
+        [*command, "--out", str(model), *TINY[:4], *FAST, "--patience", "1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    for line in process.stdout:
+        if json.loads(line).get("step", 0) >= 5:
+            break
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+
+    assert process.returncode == 0, said
+    assert "Stopping; the best so far is kept" in said
+    assert said.splitlines()[-1] == f"The model is in {model.resolve()}"
+    last = lines_of_json(out)[-1]
+    assert (last["event"], last["reason"]) == ("trained", "stopped")
+    assert load_model(model).card.current.steps >= 0
+
+
+def test_a_second_ctrl_c_gives_up_without_a_traceback(monkeypatch, capsys):
+    def listing(_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_models_list", listing)
+
+    assert main(["models", "list"]) == 130
+    assert capsys.readouterr().err == "Given up; nothing more is written.\n"
+
+
+# ---- predict
+
+
+def read(path: Path) -> np.ndarray:
+    if path.name.endswith(".zarr"):
+        return zarr.open(str(path), mode="r")["0"][:]
+    return np.load(path) if path.suffix == ".npy" else read_mask(path)
+
+
+@pytest.mark.parametrize("kind", cli.FORMATS)
+def test_masks_are_written_in_every_format(kind, trained, tmp_path, capsys):
+    arguments = ["predict", str(trained / "model"), str(trained / "images"), *FAST]
+
+    status = main([*arguments, "--out", str(tmp_path / "out"), "--format", kind])
+
+    assert status == 0
+    assert capsys.readouterr().err == f"The masks are in {(tmp_path / 'out').resolve()}\n"
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"a.{kind}", f"b.{kind}"}
+    main([*arguments, "--out", str(tmp_path / "npy"), "--format", "npy"])
+    np.testing.assert_array_equal(read(tmp_path / f"out/a.{kind}"), np.load(tmp_path / "npy/a.npy"))
+
+
+def test_probabilities_and_uncertainty_are_written_beside_the_masks(trained, tmp_path):
+    status = main(
+        [
+            "predict",
+            str(trained / "model"),
+            str(trained / "images/a.png"),
+            *FAST,
+            "--out",
+            str(tmp_path),
+            "--format",
+            "png",
+            "--probabilities",
+            "--uncertainty",
+        ]
+    )
+
+    assert status == 0
+    probability = tifffile.imread(tmp_path / "a_probabilities.tif").squeeze()
+    uncertainty = tifffile.imread(tmp_path / "a_uncertainty.tif").squeeze()
+    assert probability.dtype == uncertainty.dtype == np.float32
+    assert probability.shape == uncertainty.shape == (40, 40)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), probability > 0.5)
+    assert 0 <= uncertainty.min() <= uncertainty.max() <= 1
+
+
+@pytest.mark.parametrize("more", [(), ("--probabilities",)])
+def test_instances_are_numbered(more, trained, tmp_path, monkeypatch):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[2:8, 2:8] = mask[20:30, 20:30] = mask[2:8, 30:36] = 1
+
+    def predict(_model, _image, _config, _control, target):
+        target.labels[:] = mask
+        if target.probabilities is not None:
+            target.probabilities[:] = mask
+        yield from ()
+        yield cli.Predicted(target.labels, target.probabilities, None, False)
+
+    monkeypatch.setattr("napari_unet.inference.predict", predict)
+
+    status = main(
+        [
+            "predict",
+            str(trained / "model"),
+            str(trained / "images/a.png"),
+            *FAST,
+            *more,
+            "--out",
+            str(tmp_path),
+            "--instances",
+        ]
+    )
+
+    assert status == 0
+    labels = read_mask(tmp_path / "a.tif")
+    assert labels.max() == 3
+    np.testing.assert_array_equal(labels > 0, mask > 0)
+
+
+def test_predicting_tells_machines_in_lines_of_json(trained, tmp_path, capsys):
+    status = main(
+        [
+            "predict",
+            str(trained / "model"),
+            str(trained / "images"),
+            *FAST,
+            "--json",
+            "--out",
+            str(tmp_path),
+            "--probabilities",
+            "--tile",
+            "32",
+        ]
+    )
+
+    events = lines_of_json(capsys.readouterr().out)
+    assert status == 0
+    assert [e["event"] for e in events].count("predicted") == 2
+    assert [e["path"] for e in events if e["event"] == "written"] == [
+        str(tmp_path / "a.tif"),
+        str(tmp_path / "b.tif"),
+    ]
+    tiles = [(e["done"], e["total"]) for e in events if e["event"] == "tiled"]
+    assert tiles[-1][0] == tiles[-1][1]
+
+
+def test_an_image_of_another_range_is_told_without_a_terminal(trained, tmp_path, capsys):
+    np.save(tmp_path / "bright.npy", np.full((40, 40), 60000, np.uint16))
+
+    status = main(
+        [
+            "predict",
+            str(trained / "model"),
+            str(tmp_path / "bright.npy"),
+            *FAST,
+            "--out",
+            str(tmp_path / "out"),
+        ]
+    )
+
+    assert status == 0
+    assert capsys.readouterr().err.startswith("bright: The intensities of this image")
+
+
+def test_masks_are_replaced_if_asked_to(trained, tmp_path):
+    arguments = ["predict", str(trained / "model"), str(trained / "images"), *FAST]
+    arguments += ["--out", str(tmp_path)]
+
+    assert [main(arguments), main(arguments), main([*arguments, "--overwrite"])] == [0, 2, 0]
+
+
+def test_pixel_size_and_axes_travel_to_the_mask(trained, tmp_path):
+    tifffile.imwrite(
+        tmp_path / "stack.ome.tif",
+        np.random.default_rng(0).integers(0, 255, (3, 40, 40)).astype(np.uint8),
+        metadata={"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2},
+    )
+
+    main(
+        [
+            "predict",
+            str(trained / "model"),
+            str(tmp_path / "stack.ome.tif"),
+            *FAST,
+            "--out",
+            str(tmp_path / "out"),
+            "--format",
+            "ome.tif",
+        ]
+    )
+
+    mask = read_image(tmp_path / "out/stack.ome.tif")
+    assert (mask.axes, mask.spatial_shape, mask.spacing) == ("CZYX", (3, 40, 40), (2, 0.5, 0.5))
+
+
+def test_ctrl_c_while_predicting_leaves_whole_masks_only(trained, tmp_path, monkeypatch, capsys):
+    show = cli._PredictReport.__call__
+
+    def interrupt(report, event):
+        show(report, event)
+        if report.name == "b" and isinstance(event, Tiled):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(cli._PredictReport, "__call__", interrupt)
+
+    status = main(
+        [
+            "predict",
+            str(trained / "model"),
+            str(trained / "images"),
+            *FAST,
+            "--out",
+            str(tmp_path / "out"),
+        ]
+    )
+
+    assert status == 130
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.tif"]
+    assert f"the masks of the images before b.png are in {tmp_path}" in capsys.readouterr().err
+
+
+# ---- evaluate
+
+
+def write_masks(root: Path) -> tuple[str, str]:
+    """Two predictions with their truths, whose scores are worked out by hand below."""
+    truth = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 0, 0], [2, 2, 0, 0]], np.uint8)
+    found = np.array([[0, 0, 1, 1], [0, 0, 1, 0], [2, 0, 0, 0], [0, 0, 0, 1]], np.uint8)
+    only_one = np.array([[1, 1], [0, 0]], np.uint8)
+    for folder, masks in (("found", (found, only_one)), ("truth", (truth, only_one))):
+        (root / folder).mkdir()
+        for name, mask in zip("xy", masks, strict=True):
+            tifffile.imwrite(root / folder / f"{name}.tif", mask)
+    return str(root / "found"), str(root / "truth")
+
+
+def test_scores_are_those_of_a_hand_computation(tmp_path, capsys):
+    status = main(["evaluate", *write_masks(tmp_path), "--json"])
+
+    scores = json.loads(capsys.readouterr().out)
+    assert status == 0
+    # x: class 1 has 4 true and 4 found pixels, 3 of them both; class 2 has 4 and 1, 1 both.
+    assert scores["images"] == [
+        {"image": "x", "dice": [6 / 8, 2 / 5], "iou": [3 / 5, 1 / 4]},
+        {"image": "y", "dice": [1, None], "iou": [1, None]},
+    ]
+    assert scores["classes"] == {"dice": [0.875, 0.4], "iou": [0.8, 0.25]}
+    assert scores["mean"] == pytest.approx({"dice": 0.6375, "iou": 0.525})
+
+
+def test_scores_are_printed_as_a_table(tmp_path, capsys):
+    main(["evaluate", *write_masks(tmp_path)])
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["image", "Dice", "1", "Dice", "2", "IoU", "1", "IoU", "2"]
+    assert lines[1] == ["x", "0.7500", "0.4000", "0.6000", "0.2500"]
+    assert lines[2] == ["y", "1.0000", "absent", "1.0000", "absent"]
+    assert lines[3] == ["mean", "0.8750", "0.4000", "0.8000", "0.2500"]
+    assert lines[4][-4:] == ["Dice", "0.6375,", "IoU", "0.5250"]
+
+
+def test_masks_that_number_classes_differently_are_told(tmp_path, capsys):
+    Pillow.fromarray(disk()).save(tmp_path / "found.png")
+    Pillow.fromarray(disk() * 255).save(tmp_path / "truth.png")
+
+    main(["evaluate", str(tmp_path / "found.png"), str(tmp_path / "truth.png")])
+
+    said = capsys.readouterr()
+    assert "true: 0 is background, 255 is class 1" in said.err
+    assert "Dice   1.0000" in said.out
+
+
+# ---- models
+
+
+def test_the_library_from_import_to_export(trained, tmp_path, capsys):
+    assert main(["models", "list"]) == 0
+    assert "No models in" in capsys.readouterr().out
+
+    assert main(["models", "import", str(trained / "model"), "--name", "disks"]) == 0
+    assert str(tmp_path / "home/models/disks") in capsys.readouterr().err
+
+    assert main(["models", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert listed.split()[:3] == ["disks", "compact", "2-D"]
+    assert "foreground" in listed
+
+    assert main(["models", "show", "disks"]) == 0
+    assert "- network: compact, 2-D, 1 channel(s) in, width 4, depth 2" in capsys.readouterr().out
+    assert main(["models", "show", "disks", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["net"]["width"] == 4
+
+    assert main(["models", "export", "disks", str(tmp_path / "out.zip")]) == 0
+    assert load_model(tmp_path / "out.zip").weights.keys()
+    assert main(["models", "export", "disks", str(tmp_path / "out.zip")]) == 2
+    image = str(trained / "images/a.png")
+    assert main(["predict", "disks", image, "--out", str(tmp_path / "masks"), *FAST]) == 0
+
+
+def test_a_damaged_model_does_not_hide_the_others(trained, tmp_path, capsys):
+    for name in ("bad", "good"):
+        main(["models", "import", str(trained / "model"), "--name", name])
+    (tmp_path / "home/models/bad/model.json").write_text("{")
+
+    assert main(["models", "list"]) == 0
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("bad ")
+    assert "not JSON" in first
+    assert second.startswith("good ")
+
+
+# ---- info and demo
+
+
+def test_info_describes_and_measures(monkeypatch, capsys):
+    measure = demo.self_test
+    monkeypatch.setattr(demo, "self_test", lambda device: measure(device, seconds=1.0))
+    monkeypatch.setattr(demo, "SIZE", 64)
+
+    assert main(["info", "--device", "cpu"]) == 0
+
+    said = capsys.readouterr().out
+    for word in ("PyTorch", "device", "library", "GPU", "arithmetic", "training", "prediction"):
+        assert word in said
+
+
+def test_the_demo_leaves_its_results(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(demo, "SIZE", 128)
+    out = tmp_path / "demo"
+
+    assert main(["demo", "--headless", "--seconds", "1", "--out", str(out)]) == 0
+
+    assert {p.suffix for p in out.glob("cells-*")} == {".png"}
+    assert len(list(out.glob("*-mask.png"))) == len(list(out.glob("*-overlay.png"))) == 2
+    assert load_model(out / "model").card.name == "demo"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(str(out.resolve()))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")
+def test_a_reader_that_leaves_is_no_error(trained):
+    command = [sys.executable, "-m", "napari_unet.cli", "models", "show", str(trained / "model")]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
+    os.close(write_end)
+
+    assert (done.returncode, done.stderr) == (0, "")

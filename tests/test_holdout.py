@@ -1,0 +1,262 @@
+"""Held-out annotation: out of sight of training, never trained on, never all there is."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from napari_unet.annotation import BLOCK, Item, TrainingSet
+from napari_unet.config import BACKGROUND, class_table
+from napari_unet.holdout import BUFFER, COST, HELD, TRAIN, HoldOut
+
+
+def make_set(*shapes: tuple[int, ...], classes: int = 2) -> TrainingSet:
+    training_set = TrainingSet(class_table(classes), len(shapes[0]))
+    for number, shape in enumerate(shapes):
+        training_set.add(f"image {number}", np.broadcast_to(np.float32(0), (1, *shape)))
+    return training_set
+
+
+def cover(training_set: TrainingSet, seed: int = 0) -> None:
+    """Label every pixel, all classes everywhere."""
+    rng = np.random.default_rng(seed)
+    for item in training_set.items:
+        values = rng.choice(np.array([1, 2, BACKGROUND], np.uint8), item.annotation.shape)
+        training_set.annotate(item.name, values)
+
+
+def in_pixels(blocks: np.ndarray, item: Item) -> np.ndarray:
+    edge = BLOCK[blocks.ndim]
+    large = np.kron(blocks, np.ones((edge,) * blocks.ndim, blocks.dtype))
+    return large[tuple(slice(0, n) for n in item.annotation.shape)]
+
+
+def pixels_of(holdout: HoldOut, item: Item, role: int) -> np.ndarray:
+    return in_pixels(holdout.roles[item.name] == role, item)
+
+
+def near(held: np.ndarray, halo: tuple[int, ...]) -> np.ndarray:
+    """Pixels within the halo of a held-out one."""
+    return ndimage.maximum_filter(held, [2 * h + 1 for h in halo])
+
+
+@pytest.mark.parametrize(
+    ("shape", "halo"),
+    [
+        ((500, 420), (0, 0)),
+        ((500, 420), (20, 20)),
+        ((500, 420), (32, 45)),
+        ((96, 160, 176), (5, 17, 16)),
+    ],
+)
+def test_nothing_trained_on_lies_within_sight_of_what_is_held_out(shape, halo):
+    training_set = make_set(shape)
+    cover(training_set)
+    holdout = HoldOut(0.2, halo, 0)
+    holdout.update(training_set.items)
+    (item,) = training_set.items
+    held = pixels_of(holdout, item, HELD)
+    assert held.any()
+    assert not (near(held, halo) & pixels_of(holdout, item, TRAIN)).any()
+
+
+def test_windows_are_the_held_out_pixels():
+    training_set = make_set((500, 420), (300, 300))
+    cover(training_set)
+    holdout = HoldOut(0.2, (20, 20), 0)
+    holdout.update(training_set.items)
+    for item in training_set.items:
+        drawn = np.zeros(item.annotation.shape, bool)
+        for window in holdout.windows[item.name]:
+            drawn[window] = True
+        assert np.array_equal(drawn, pixels_of(holdout, item, HELD))
+    total = sum(pixels_of(holdout, item, HELD).sum() for item in training_set.items)
+    assert holdout.held(training_set.items) == total > 0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.4])
+@pytest.mark.parametrize(
+    "shapes", [[(640, 640)], [(300, 400)] * 3, [(200 + 9 * i,) * 2 for i in range(9)]]
+)
+def test_costs_no_more_than_allowed(share, shapes):
+    training_set = make_set(*shapes)
+    cover(training_set)
+    holdout = HoldOut(share, (24, 24), 0)
+    holdout.update(training_set.items)
+    items = training_set.items
+    lost = sum((i.annotation[~pixels_of(holdout, i, TRAIN)] > 0).sum() for i in items)
+    assert 0 < lost <= COST * share * training_set.counts.sum()
+
+
+def test_a_share_of_nothing_holds_out_nothing():
+    training_set = make_set((640, 640))
+    cover(training_set)
+    holdout = HoldOut(0, (0, 0), 0)
+    holdout.update(training_set.items)
+    assert holdout.held(training_set.items) == 0
+    assert (holdout.roles["image 0"] == TRAIN).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (40, 30), (64, 64), (16, 16, 16)])
+def test_a_tiny_image_holds_out_nothing(shape):
+    training_set = make_set(shape)
+    cover(training_set)
+    holdout = HoldOut(0.5, (30,) * len(shape), 0)
+    holdout.update(training_set.items)
+    assert holdout.held(training_set.items) == 0
+
+
+def test_without_annotation_nothing_is_held_out():
+    holdout = HoldOut(0.2, (8, 8), 0)
+    holdout.update(())
+    training_set = make_set((640, 640))
+    holdout.update(training_set.items)
+    assert (holdout.roles["image 0"] == TRAIN).all()
+
+
+class TestEveryClass:
+    @pytest.mark.parametrize("seed", range(4))
+    def test_keeps_pixels_to_train_on(self, seed):
+        rng = np.random.default_rng(seed)
+        training_set = make_set((640, 480))
+        for value in (1, 2, BACKGROUND):
+            for y, x in rng.integers(0, 400, (6, 2)):
+                training_set.paint("image 0", (slice(y, y + 40), slice(x, x + 40)), value)
+        holdout = HoldOut(0.2, (20, 20), seed)
+        holdout.update(training_set.items)
+        (item,) = training_set.items
+        left = item.annotation[pixels_of(holdout, item, TRAIN)]
+        assert set(np.unique(item.annotation)) == set(np.unique(left))
+
+    def test_that_lies_in_one_place_is_never_held_out(self):
+        training_set = make_set((640, 640))
+        training_set.paint("image 0", (slice(None), slice(None)), BACKGROUND)
+        training_set.paint("image 0", (slice(0, 640), slice(0, 300)), 1)
+        training_set.paint("image 0", (slice(500, 520), slice(500, 520)), 2)
+        for seed in range(5):
+            holdout = HoldOut(0.4, (20, 20), seed)
+            holdout.update(training_set.items)
+            (item,) = training_set.items
+            assert holdout.held(training_set.items)
+            assert pixels_of(holdout, item, TRAIN)[500:520, 500:520].all()
+
+    def test_that_lies_in_one_image_keeps_that_image(self):
+        training_set = make_set(*[(64, 64)] * 8)
+        for item in training_set.items:
+            training_set.annotate(item.name, np.full((64, 64), 1, np.uint8))
+        training_set.paint("image 3", (slice(0, 5), slice(0, 5)), 2)
+        for seed in range(8):
+            holdout = HoldOut(0.4, (20, 20), seed)
+            holdout.update(training_set.items)
+            assert holdout.held(training_set.items)
+            assert (holdout.roles["image 3"] == TRAIN).all()
+
+
+class TestManyImages:
+    def test_are_held_out_whole(self):
+        training_set = make_set(*[(100, 80)] * 5)
+        cover(training_set)
+        holdout = HoldOut(0.2, (20, 20), 0)
+        holdout.update(training_set.items)
+        roles = [set(np.unique(holdout.roles[i.name])) for i in training_set.items]
+        assert sorted(roles, key=max) == [{TRAIN}] * 4 + [{HELD}]
+        held = roles.index({HELD})
+        assert holdout.windows[f"image {held}"] == [(slice(0, 100), slice(0, 80))]
+
+    def test_the_seed_chooses_which(self):
+        def chosen(seed: int) -> str:
+            training_set = make_set(*[(64, 64)] * 6)
+            cover(training_set)
+            holdout = HoldOut(0.2, (20, 20), seed)
+            holdout.update(training_set.items)
+            return next(n for n, r in holdout.roles.items() if r.any())
+
+        assert chosen(3) == chosen(3)
+        assert len({chosen(seed) for seed in range(8)}) > 1
+
+    def test_an_image_that_was_trained_on_stays_in_training(self):
+        training_set = make_set(*[(96, 96)] * 3)
+        cover(training_set)
+        holdout = HoldOut(0.2, (96, 96), 0)
+        holdout.update(training_set.items)
+        assert not holdout.held(training_set.items)
+        for number in (3, 4):
+            training_set.add(f"image {number}", np.zeros((1, 96, 96)))
+        cover(training_set)
+        holdout.update(training_set.items)
+        held = {name for name, role in holdout.roles.items() if (role == HELD).any()}
+        assert held in ({"image 3"}, {"image 4"})
+
+
+class TestDecisions:
+    """Strokes arrive one after another; after each, training takes what is left to it."""
+
+    @settings(max_examples=15, deadline=None)
+    @given(
+        seed=st.integers(0, 2**32 - 1),
+        number=st.integers(1, 6),
+        share=st.sampled_from([0.1, 0.2, 0.5]),
+    )
+    def test_are_never_taken_back(self, seed, number, share):
+        rng = np.random.default_rng(seed)
+        training_set, halo = make_set(*[(256, 224)] * number), (20, 33)
+        holdout = HoldOut(share, halo, seed)
+        trained = {i.name: np.zeros(i.annotation.shape, bool) for i in training_set.items}
+        held = {name: seen.copy() for name, seen in trained.items()}
+        for _ in range(10):
+            y, x, h, w = rng.integers(1, 130, 4)
+            name = f"image {rng.integers(number)}"
+            training_set.paint(name, (slice(y, y + h), slice(x, x + w)), rng.choice([1, 2, 255]))
+            holdout.update(training_set.items)
+            for item in training_set.items:
+                now = pixels_of(holdout, item, HELD)
+                free = pixels_of(holdout, item, TRAIN)
+                trained[item.name] |= free & (item.annotation > 0)
+                assert not (near(now, halo) & trained[item.name]).any()
+                assert not (held[item.name] & ~now).any()
+                held[item.name] = now
+
+    def test_leave_room_for_what_is_painted_later(self):
+        training_set = make_set((640, 640))
+        holdout = HoldOut(0.2, (8, 8), 0)
+        training_set.paint("image 0", (slice(0, 40), slice(0, 40)), 1)
+        holdout.update(training_set.items)
+        assert not holdout.held(training_set.items)
+        training_set.paint("image 0", (slice(0, 640), slice(200, 640)), 1)
+        holdout.update(training_set.items)
+        assert holdout.held(training_set.items)
+
+    def test_are_void_for_another_image_of_the_same_name(self):
+        training_set = make_set((640, 640))
+        cover(training_set)
+        holdout = HoldOut(0.2, (8, 8), 0)
+        holdout.update(training_set.items)
+        training_set.remove("image 0")
+        training_set.add("image 0", np.zeros((1, 40, 40)), np.ones((40, 40), np.uint8))
+        holdout.update(training_set.items)
+        assert holdout.roles["image 0"].shape == (2, 2)
+        assert holdout.held(training_set.items) == 0
+
+    def test_survive_a_checkpoint(self):
+        training_set = make_set((640, 640), (320, 320))
+        training_set.paint("image 0", (slice(0, 640), slice(0, 300)), 1)
+        first = HoldOut(0.2, (20, 20), 0)
+        first.update(training_set.items)
+        second = HoldOut(0.2, (20, 20), 99)
+        second.restore(json.loads(json.dumps(first.state())))
+        assert second.windows == first.windows
+        for strokes in range(1, 6):
+            training_set.add(f"more {strokes}", np.zeros((1, 200, 200)))
+            cover(training_set)
+            for holdout in (first, second):
+                holdout.update(training_set.items)
+            assert first.windows == second.windows
+            for name, role in first.roles.items():
+                assert np.array_equal(role, second.roles[name])
+        assert any((r == HELD).any() for r in first.roles.values())
+        assert any((r == BUFFER).any() for r in first.roles.values())
