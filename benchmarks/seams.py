@@ -154,7 +154,8 @@ def main() -> None:
 def targets(arch: str, seams: Seams, precision: str) -> list[Target]:
     """Equality where the net allows it, and no visible seam."""
     found = [
-        Target(f"{arch}: step at cuts, tiled / untiled", seams.tiled / seams.untiled, 1.1, True)
+        Target(f"{arch}: spread of probability", seams.spread, 0.1),
+        Target(f"{arch}: step at cuts, tiled / untiled", seams.tiled / seams.untiled, 1.1, True),
     ]
     if seams.independent and precision == "float32":
         found.append(Target(f"{arch}: largest difference", seams.largest, EXACT, True))

@@ -1,4 +1,4 @@
-"""Paint a few strokes and a U-Net learns them: the version and the headless API, loaded on demand."""
+"""The version and the headless API, which is loaded when it is first asked for."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,10 @@ class Numerics:
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def place(self, net: Any) -> Any:
+        """A net moved to the device, its weights laid out for it."""
+        return net.to(self.device, memory_format=self.layout(net.config.ndim))
 
     def layout(self, ndim: int) -> torch.memory_format:
         if not self.channels_last:

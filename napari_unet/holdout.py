@@ -136,7 +136,7 @@ class HoldOut:
                 continue
             if _inside(seen, grown).any():
                 continue
-            variety = np.count_nonzero(inside) / max(1, np.count_nonzero(kept))
+            variety = np.count_nonzero(inside) / max(1, int(np.count_nonzero(kept)))
             worth = (min(inside.sum(), wanted) - 0.25 * (around - inside).sum()) * variety
             if worth > 0.02 * wanted and (best is None or worth > best[0]):
                 best = (float(worth), item, window)

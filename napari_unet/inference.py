@@ -173,9 +173,7 @@ class _Runner:
 
     def __init__(self, model: Model, numerics: Numerics, flips: bool) -> None:
         self.numerics = numerics
-        layout = numerics.layout(model.card.net.ndim)
-        net = copy.deepcopy(model.net)
-        self.net: Net = net.to(numerics.device, memory_format=layout)
+        self.net: Net = numerics.place(copy.deepcopy(model.net))
         self.flips = flips
 
     @property

@@ -28,13 +28,10 @@ Weights = dict[str, Tensor]
 class Learner:
     """A net that learns, the moving average of its weights, and everything random about a step."""
 
-    def __init__(
-        self, net: Net, config: TrainConfig, sampler: Sampler, numerics: Numerics
-    ) -> None:
+    def __init__(self, net: Net, config: TrainConfig, sampler: Sampler, numerics: Numerics) -> None:
         self.config, self.sampler, self.numerics = config, sampler, numerics
         self.set = sampler.set
-        layout = numerics.layout(self.set.ndim)
-        self.net: Net = net.to(numerics.device, memory_format=layout).train()
+        self.net: Net = numerics.place(net).train()
         self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.rate = config.rate
         self.optimisers = make_optimisers(self.net, self.rate, config.decay)
@@ -133,7 +130,8 @@ class Learner:
     @torch.no_grad()
     def _update_average(self) -> None:
         keep = min(AVERAGE, (1 + self.step) / (10 + self.step))
-        mine, theirs = list(self.average.parameters()), list(self.net.parameters())
+        mine: list[Tensor] = list(self.average.parameters())
+        theirs: list[Tensor] = list(self.net.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - keep)
         for a, b in zip(self.average.buffers(), self.net.buffers(), strict=True):
             a.copy_(b)

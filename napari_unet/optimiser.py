@@ -32,9 +32,7 @@ def make_optimisers(net: nn.Module, rate: float, decay: float) -> list[torch.opt
     if matrices:
         out.append(Muon(matrices, rate, decay))
     if vectors:
-        out.append(
-            torch.optim.AdamW(vectors, rate * VECTOR_RATE, weight_decay=decay, fused=True)
-        )
+        out.append(torch.optim.AdamW(vectors, rate * VECTOR_RATE, weight_decay=decay, fused=True))
     return out
 
 
@@ -58,7 +56,7 @@ class Muon(torch.optim.Optimizer):
                 self._update(weights, group)
 
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [w.grad for w in weights]
+        gradients = [w.grad for w in weights if w.grad is not None]
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)

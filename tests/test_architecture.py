@@ -21,8 +21,8 @@ FLOORS = [
     names.split()
     for names in (
         "config run",
-        "annotation holdout normalise patches augment optimiser judging losses metrics tiling instances device"
-        " axes formats io atomic samples models models.* export export.*",
+        "annotation holdout normalise patches augment optimiser judging losses metrics tiling"
+        " instances device axes formats io atomic samples models models.* export export.*",
         "library",
         "learner training inference",
         "project session",

@@ -191,7 +191,7 @@ class TestRefusals:
             result(make_model(), np.repeat(picture(20, 20), 3, 0))
 
     def test_a_plane_for_a_volume_model(self):
-        with pytest.raises(BadInput, match="image is a plane .* reads volumes"):
+        with pytest.raises(BadInput, match=r"image is a plane .* reads volumes"):
             result(make_model(ndim=3), picture(20, 20))
 
     def test_warns_of_intensities_never_seen(self):

@@ -239,7 +239,7 @@ class TestJudging:
         scores = of(Scored, events)
         assert len(scores) >= 3
         assert events[-1].dice == max(s.dice for s in scores)
-        assert [s.best for s in scores][0]
+        assert scores[0].best
 
     def test_says_when_too_little_can_be_held_out(self):
         events = run(make_set(1, size=64), steps=1)

@@ -12,7 +12,7 @@ Shown = tuple[str, np.ndarray, np.ndarray, str]  # name, image, labels, role of 
 
 
 def show_layers(shown: list[Shown], classes: tuple[SegClass, ...], title: str) -> None:
-    """Open a window with images side by side and their labels over them, and wait until it closes."""
+    """Open a window with images side by side, labels over them, and wait until it closes."""
     add_layers(napari.Viewer(title=title), shown, classes)
     napari.run()
 

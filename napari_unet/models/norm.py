@@ -87,9 +87,9 @@ def share_statistics(net: nn.Module, samples: Iterable[Tensor]) -> None:
     for sample in samples:
         net(sample)
     for sequence in (m for m in net.modules() if isinstance(m, nn.Sequential)):
-        for place, (conv, norm) in enumerate(pairwise(sequence)):
-            if isinstance(norm, GroupNorm):
-                _fold(conv, norm)
+        for place, (conv, after) in enumerate(pairwise(sequence)):
+            if isinstance(after, GroupNorm):
+                _fold(conv, after)
                 sequence[place + 1] = nn.ReLU(inplace=True)
 
 
