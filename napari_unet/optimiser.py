@@ -93,12 +93,12 @@ def _unflat(flat: Tensor, like: Tensor) -> Tensor:
 def orthogonal(matrices: Tensor) -> Tensor:
     """The nearest matrices with orthogonal rows or columns, roughly: (K, rows, columns)."""
     a, b, c = QUINTIC
-    # Rounding matters less here than speed; CUDA, Metal and recent processors all know bfloat16.
-    x = matrices.bfloat16()
-    tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    # Rounding matters less here than speed; CUDA, Metal and recent processors all know bfloat16.
+    x = x.bfloat16().contiguous()
     for _ in range(ROUNDS):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

@@ -168,6 +168,13 @@ class TestManyImages:
         held = roles.index({HELD})
         assert holdout.windows[f"image {held}"] == [(slice(0, 100), slice(0, 80))]
 
+    def test_cost_no_more_than_allowed_together(self):
+        training_set = make_set(*[(64, 64)] * 7)
+        cover(training_set)
+        holdout = HoldOut(0.2, (20, 20), 0)
+        holdout.update(training_set.items)
+        assert holdout.held(training_set.items) == 64 * 64
+
     def test_the_seed_chooses_which(self):
         def chosen(seed: int) -> str:
             training_set = make_set(*[(64, 64)] * 6)
@@ -250,8 +257,9 @@ class TestDecisions:
         second = HoldOut(0.2, (20, 20), 99)
         second.restore(json.loads(json.dumps(first.state())))
         assert second.windows == first.windows
-        for strokes in range(1, 6):
-            training_set.add(f"more {strokes}", np.zeros((1, 200, 200)))
+        for images in (1, 8, 8):
+            for _ in range(images):
+                training_set.add(f"image {len(training_set.items)}", np.zeros((1, 200, 200)))
             cover(training_set)
             for holdout in (first, second):
                 holdout.update(training_set.items)

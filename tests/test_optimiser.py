@@ -1,0 +1,79 @@
+"""Muon's updates are orthogonal, whatever their shape, and train what they should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from napari_unet.config import NetConfig
+from napari_unet.models import ARCHITECTURES, build
+from napari_unet.optimiser import Muon, make_optimisers, orthogonal
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 40), (1, 40, 8), (3, 16, 16)])
+def test_singular_values_are_driven_to_about_one(shape):
+    torch.manual_seed(0)
+    spread = torch.linspace(0.05, 3, min(shape[1:]))
+    matrices = torch.randn(shape)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+
+    values = torch.linalg.svdvals(orthogonal(u * spread @ v).float())
+
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+
+
+def test_the_directions_are_kept():
+    torch.manual_seed(0)
+    matrix = torch.randn(1, 12, 30)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+
+    found = orthogonal(matrix).float()
+
+    assert torch.cosine_similarity(found.flatten(), (u @ v).flatten(), 0) > 0.97
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_weight_has_one_optimiser(arch):
+    net = build(NetConfig(arch=arch, width=8, depth=2))
+
+    optimisers = make_optimisers(net, 0.02, 0.01)
+
+    held = [id(p) for o in optimisers for g in o.param_groups for p in g["params"]]
+    assert sorted(held) == sorted(id(p) for p in net.parameters())
+    assert any(isinstance(o, Muon) for o in optimisers)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_step_does_not_depend_on_the_memory_format(layout):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 10, 3)
+    before = conv.weight.detach().clone()
+    gradient = torch.randn_like(before)
+    conv.to(memory_format=layout)
+    conv.weight.grad = gradient.to(memory_format=layout)
+
+    Muon([conv.weight], 0.1, 0.0).step()
+
+    flat = gradient.movedim(1, -1).reshape(1, 10, -1)
+    expected = orthogonal(flat)[0].float().reshape(10, 3, 3, 6).movedim(-1, 1)
+    torch.testing.assert_close(conv.weight.detach(), before - 0.1 * expected, atol=2e-3, rtol=0)
+
+
+def test_it_minimises():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(16, 16), torch.randn(64, 16)
+    target = x @ torch.randn(16, 16)
+    optimisers = make_optimisers(layer, 0.05, 0.0)
+    losses = []
+    for _ in range(200):
+        loss = (layer(x) - target).square().mean()
+        losses.append(loss.item())
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+
+    assert losses[-1] < 0.1 * losses[0]
