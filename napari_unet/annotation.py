@@ -264,8 +264,8 @@ def guess_mapping(values: list[int]) -> Mapping:
     if len(values) > MANY_VALUES or (values and values[-1] > 255):
         return Mapping({}, objects=True)
     classes = [v for v in values if v != 0]
-    if (
-        classes and classes[0] > 0 and classes[-1] <= MANY_VALUES
-    ):  # class numbers already: keep them, gaps and all
-        return Mapping({v: v for v in values})
+    if classes and classes[0] > 0 and classes[-1] <= MANY_VALUES:
+        return Mapping({v: v for v in values})  # class numbers already: keep them, gaps and all
+    if len(classes) > 1 and classes == [*range(1, len(classes)), BACKGROUND]:
+        return Mapping({v: v % BACKGROUND for v in values})  # an annotation of ours
     return Mapping({v: rank for rank, v in enumerate([0, *classes])})

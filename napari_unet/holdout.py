@@ -41,10 +41,9 @@ class HoldOut:
                 self.windows[item.name] = []
                 self._trained[item.name] = np.zeros(grid, bool)
         if self.share and items:
-            if len(items) >= MANY_IMAGES:
+            if sum(i.labelled > 0 for i in items) >= MANY_IMAGES:
                 self._hold_images(items)
-            else:
-                self._hold_windows(items)
+            self._hold_windows(items)  # where images did not suffice
         for item in items:
             free = self.roles[item.name] == TRAIN
             self._trained[item.name] |= free & (item.counts.sum(0) > 0)

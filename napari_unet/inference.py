@@ -26,10 +26,10 @@ from napari_unet.library import Model
 from napari_unet.models import Net
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
-from napari_unet.tiling import Tile, plan_tiles, spread_windows
+from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows
 
-# Memory that the activations of one tile may take.
-TILE_BYTES = {"cpu": 600 * 2**20, "mps": 2 * 2**30}
+# Memory that the activations of one tile may take; of a CUDA GPU, a third of what is free.
+TILE_BYTES = {"cpu": 1200 * 10**6, "mps": 2000 * 10**6}
 # A net with statistics of its tile takes them from so many windows of this edge of a large image.
 SHARED_WINDOWS, SHARED_EDGE = 4, {2: 512, 3: 64}
 
@@ -67,22 +67,23 @@ def predict(
     target = target or new_target(model, image.shape[1:], config)
     numerics = choose_numerics(choose_device(config.device), config.precision, model.card.net.ndim)
     runner = _Runner(model, numerics, config.flips)
-    edge = config.tile or runner.tile_edge
+    ndim = runner.ndim
+    edges = (config.tile,) * ndim if config.tile else runner.fit(tuple(image.shape[-ndim:]))
     while True:
         try:
-            yield from _all_planes(runner, image, stats, config, control, target, edge)
+            yield from _all_planes(runner, image, stats, config, control, target, edges)
             break
         except RuntimeError as error:
             if not ran_out_of_memory(error):
                 raise
         free_memory(numerics.device)
-        edge //= 2
-        if edge < 16:
+        edges = tuple(edge // 2 for edge in edges)
+        if max(edges) < 16:
             raise BadInput(
                 f"There is not enough memory on {numerics.device} for even a small tile; close "
                 "other programs or use another device."
             )
-        yield Noticed("memory", f"Memory ran out; going on with tiles of {edge} pixels.")
+        yield Noticed("memory", f"Memory ran out; going on with tiles of {max(edges)} pixels.")
     yield Predicted(target.labels, target.probabilities, target.uncertainty, control.stopped)
 
 
@@ -122,11 +123,11 @@ def _all_planes(
     config: PredictConfig,
     control: Control,
     target: Target,
-    edge: int,
+    edges: tuple[int, ...],
 ) -> Iterator[Event]:
     ndim = runner.ndim
     lead, spatial = tuple(image.shape[1:-ndim]), tuple(image.shape[-ndim:])
-    tiles = runner.plan(spatial, edge, config.focus[-ndim:] if config.focus else None)
+    tiles = runner.plan(spatial, edges, config.focus[-ndim:] if config.focus else None)
     total, done = len(tiles) * math.prod(lead), 0
     for plane in _planes(lead, config.focus):
 
@@ -180,20 +181,21 @@ class _Runner:
     def ndim(self) -> int:
         return self.net.config.ndim
 
-    @property
-    def tile_edge(self) -> int:
-        """The edge of the largest tile whose activations fit in the memory meant for them."""
+    def fit(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The edges of the largest tiles whose activations fit in the memory meant for them."""
         device = self.numerics.device
         if device.type == "cuda":
-            limit = torch.cuda.mem_get_info(device)[0] // 3
+            limit = torch.cuda.mem_get_info(device)[0] / 3
         else:
             limit = TILE_BYTES[device.type]
         size = 4 if self.numerics.dtype == torch.float32 else 2
-        pixels = limit / (activations(self.net) * size)
-        return max(64, int(pixels ** (1 / self.ndim)) - 2 * max(self.net.halo))
+        return fit_edges(shape, self.net.halo, limit / (activations(self.net) * size))
 
-    def plan(self, shape: tuple[int, ...], edge: int, focus: tuple[int, ...] | None) -> list[Tile]:
-        return plan_tiles(shape, (edge,) * self.ndim, self.net.halo, self.net.stride, focus)
+    def plan(
+        self, shape: tuple[int, ...], edges: tuple[int, ...], focus: tuple[int, ...] | None
+    ) -> list[Tile]:
+        edges = tuple(max(1, edge) for edge in edges)
+        return plan_tiles(shape, edges, self.net.halo, self.net.stride, focus)
 
     @torch.inference_mode()
     def net_for(

@@ -16,7 +16,7 @@ from napari_unet.models import Net
 from napari_unet.patches import gather, item_stats
 
 EDGE = 256  # held-out windows are looked at in pieces of this edge,
-PIECES = 12  # and of so many pieces in all, evenly spread
+PIECES = 4  # and at most twice so many in all, evenly spread
 
 
 class Judge:
@@ -24,11 +24,13 @@ class Judge:
 
     def __init__(self, holdout: HoldOut, numerics: Numerics, classes: int) -> None:
         self.holdout, self.numerics, self.classes = holdout, numerics, classes
+        self.pixels = 0  # that the last score passed through the net
 
     def score(self, net: Net, items: tuple[Item, ...]) -> Scores:
         """Dice of each class, all held-out pixels pooled; None for a class that is absent."""
         table = np.zeros((self.classes + 1,) * 2, np.int64)
         pieces = [(item, region) for item in items for region in self._pieces(item)]
+        self.pixels = 0
         for item, region in pieces[:: max(1, len(pieces) // PIECES)]:
             table += self._confusion(net, item, region)
         return dice_of(table)
@@ -48,6 +50,7 @@ class Judge:
         pairs = list(zip(region, net.halo, strict=True))
         wanted = [np.arange(s.start - h, s.stop + h) for s, h in pairs]
         pixels = item_stats(item).apply(gather(item.image, wanted))
+        self.pixels += pixels[0].size
         x = torch.from_numpy(pixels)[None].to(self.numerics.device)
         x = x.contiguous(memory_format=self.numerics.layout(net.config.ndim))
         with self.numerics.autocast():

@@ -162,8 +162,13 @@ class Learner:
         self.average.load_state_dict(under("average.", tensors))
         for place, optimiser in enumerate(self.optimisers):
             state = optimiser.state_dict()
+            weights = [w for group in optimiser.param_groups for w in group["params"]]
             for key, value in under(f"optimiser.{place}.", tensors).items():
                 number, what = key.split(".", 1)
+                weight = weights[int(number)]
+                if value.shape == weight.shape:
+                    # In the weight's memory format: sums in another order round differently.
+                    value = torch.empty_like(weight).copy_(value)
                 state["state"].setdefault(int(number), {})[what] = value
             optimiser.load_state_dict(state)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from threading import Lock
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -239,12 +242,16 @@ def mirror(index: np.ndarray, size: int) -> np.ndarray:
 class BlockCache:
     """A lazy image read in blocks; the most recently used stay in memory."""
 
+    # One store for all images, or many images would take many times the memory.
+    _recent: ClassVar[OrderedDict[tuple[int, ...], np.ndarray]] = OrderedDict()
+    _lock: ClassVar[Lock] = Lock()
+    _numbers: ClassVar[Iterator[int]] = count()
+
     def __init__(self, image: Any) -> None:
         self.image = image
         self.shape = tuple(image.shape)
         self._edge = CACHE_EDGE[len(self.shape) - 1]
-        self._blocks: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
-        self._bytes = 0
+        self._number = next(self._numbers)
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         spatial = region[1:]
@@ -265,14 +272,17 @@ class BlockCache:
         assert out is not None
         return out
 
-    def _block(self, key: tuple[int, ...]) -> np.ndarray:
-        if key in self._blocks:
-            self._blocks.move_to_end(key)
-            return self._blocks[key]
-        box = tuple(slice(k * self._edge, (k + 1) * self._edge) for k in key)
+    def _block(self, place: tuple[int, ...]) -> np.ndarray:
+        key = (self._number, *place)
+        with self._lock:
+            if key in self._recent:
+                self._recent.move_to_end(key)
+                return self._recent[key]
+        box = tuple(slice(p * self._edge, (p + 1) * self._edge) for p in place)
         block = np.asarray(self.image[(slice(None), *box)])
-        self._blocks[key] = block
-        self._bytes += block.nbytes
-        while self._bytes > CACHE_BYTES and len(self._blocks) > 1:
-            self._bytes -= self._blocks.popitem(last=False)[1].nbytes
+        with self._lock:
+            self._recent[key] = block
+            total = sum(b.nbytes for b in self._recent.values())
+            while total > CACHE_BYTES and len(self._recent) > 1:
+                total -= self._recent.popitem(last=False)[1].nbytes
         return block

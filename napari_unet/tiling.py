@@ -10,6 +10,8 @@ import numpy as np
 
 from napari_unet.annotation import Region
 
+SMALLEST = 32  # edge of a tile that is not cut further
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -41,6 +43,17 @@ def plan_tiles(
     if focus is not None:
         tiles.sort(key=lambda tile: math.dist(_middle(tile.write), focus))
     return tiles
+
+
+def fit_edges(shape: tuple[int, ...], halo: tuple[int, ...], limit: float) -> tuple[int, ...]:
+    """Edges of the fewest tiles that read, halos included, at most so many pixels each."""
+    cuts = [1] * len(shape)
+    while True:
+        edges = [math.ceil(n / c) for n, c in zip(shape, cuts, strict=True)]
+        read = [min(n, e + 2 * h) for n, e, h in zip(shape, edges, halo, strict=True)]
+        if math.prod(read) <= limit or max(edges) <= SMALLEST:
+            return tuple(edges)
+        cuts[edges.index(max(edges))] += 1
 
 
 def _plan_axis(size: int, edge: int, halo: int, stride: int) -> list[tuple[slice, slice]]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_unet.tiling import plan_tiles, spread_windows
+from napari_unet.tiling import fit_edges, plan_tiles, spread_windows
 
 
 @st.composite
@@ -126,3 +126,20 @@ class TestSpreadWindows:
         windows = spread_windows((400, 90), 50, 9)
         assert sorted({w[0].start for w in windows}) == [0, 175, 350]
         assert sorted({w[1].start for w in windows}) == [0, 20, 40]
+
+
+class TestFitEdges:
+    def test_what_fits_is_not_cut(self):
+        assert fit_edges((64, 256, 256), (107,) * 3, 64 * 256 * 256) == (64, 256, 256)
+
+    @pytest.mark.parametrize("shape", [(5000, 5000), (300, 20000), (64, 300, 500), (7, 9)])
+    def test_tiles_read_no_more_than_the_limit(self, shape):
+        halo, limit = (20,) * len(shape), 400_000
+
+        edges = fit_edges(shape, halo, limit)
+
+        tiles = plan_tiles(shape, edges, halo, (1,) * len(shape))
+        assert max(np.prod([s.stop - s.start for s in t.read]) for t in tiles) <= limit
+
+    def test_a_limit_below_any_tile_ends_at_the_smallest(self):
+        assert max(fit_edges((500, 500), (100, 100), 10)) <= 32

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet import training
+from napari_unet import learner
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, TrainConfig, class_table
 from napari_unet.run import (
@@ -199,14 +199,14 @@ class TestLiveAnnotation:
     def test_a_stroke_is_trained_on_at_the_next_step(self, monkeypatch):
         training_set, control = make_set(), Control()
         labels = []
-        real = training.cut
+        real = learner.cut
 
         def spy(*arguments):
             crops = real(*arguments)
             labels.append(np.unique(crops.labels))
             return crops
 
-        monkeypatch.setattr(training, "cut", spy)
+        monkeypatch.setattr(learner, "cut", spy)
         events = train(TrainConfig(augment=0, **TINY), training_set, control)
         next(e for e in events if isinstance(e, Stepped))
         before = len(labels)
@@ -299,15 +299,15 @@ class TestCheckpoint:
 
 class TestTrouble:
     def test_memory_that_runs_out_shrinks_the_step_and_training_goes_on(self, monkeypatch):
-        real, sizes = training._Run._learn, []
+        real, sizes = learner.Learner.learn, []
 
-        def short_of_memory(self):
+        def short_of_memory(self, part_of_rate):
             sizes.append((self.batch, self.patch))
             if self.batch * self.patch[0] > 32:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return real(self)
+            return real(self, part_of_rate)
 
-        monkeypatch.setattr(training._Run, "_learn", short_of_memory)
+        monkeypatch.setattr(learner.Learner, "learn", short_of_memory)
         events = run(make_set(), steps=3, patch=64)
 
         notices = [e.message for e in of(Noticed, events) if e.kind == "memory"]
@@ -316,25 +316,25 @@ class TestTrouble:
         assert events[-1].step == 3
 
     def test_no_memory_at_all_is_said_in_a_sentence(self, monkeypatch):
-        def no_memory(self):
+        def no_memory(self, part_of_rate):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-        monkeypatch.setattr(training._Run, "_learn", no_memory)
+        monkeypatch.setattr(learner.Learner, "learn", no_memory)
 
         with pytest.raises(BadInput, match="not enough memory on cpu"):
             run(make_set(), steps=3)
 
     def test_other_errors_are_not_hidden(self, monkeypatch):
-        def broken(self):
+        def broken(self, part_of_rate):
             raise RuntimeError("shapes differ")
 
-        monkeypatch.setattr(training._Run, "_learn", broken)
+        monkeypatch.setattr(learner.Learner, "learn", broken)
 
         with pytest.raises(RuntimeError, match="shapes differ"):
             run(make_set(), steps=3)
 
     def test_a_loss_that_is_no_number_rolls_back(self, monkeypatch):
-        real = training.segmentation_loss
+        real = learner.segmentation_loss
         calls = 0
 
         def sometimes_nan(*arguments, **options):
@@ -342,16 +342,16 @@ class TestTrouble:
             calls += 1
             return real(*arguments, **options) * (float("nan") if calls == 8 else 1)
 
-        monkeypatch.setattr(training, "segmentation_loss", sometimes_nan)
+        monkeypatch.setattr(learner, "segmentation_loss", sometimes_nan)
         events = run(make_set(), steps=15)
 
         (notice,) = [e for e in of(Noticed, events) if e.kind == "diverged"]
-        assert "rate now 0.0005" in notice.message
+        assert "rate now 0.01" in notice.message
         assert all(torch.isfinite(w).all() for w in weights_of(events).values())
 
     def test_divergence_without_end_is_said_in_a_sentence(self, monkeypatch):
         monkeypatch.setattr(
-            training,
+            learner,
             "segmentation_loss",
             lambda logits, *a, **k: logits.sum() * float("nan"),
         )

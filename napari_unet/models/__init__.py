@@ -24,7 +24,7 @@ class Architecture:
 ARCHITECTURES: dict[Arch, Architecture] = {
     "compact": Architecture(
         UNet,
-        Plan(width=16, depth=4, widest=128),
+        Plan(width=16, depth=3),
         "A narrow U-Net with group normalisation, fast enough to learn while you paint",
     ),
     "classic": Architecture(

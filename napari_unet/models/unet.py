@@ -26,7 +26,6 @@ class Plan:
 
     width: int  # channels of the first level
     depth: int  # times the resolution is halved
-    widest: int = 1024  # channels are no longer doubled beyond
     encoder: int = 2  # convolutions in each level of the encoder
     decoder: int = 2  # and of the decoder
     up: Up = "transposed"
@@ -37,8 +36,8 @@ class Plan:
     residual: bool = False
 
     def channels(self, level: int) -> int:
-        """Channels of a level, doubled at each halving of the resolution up to the widest."""
-        return min(self.width << level, max(self.width, self.widest))
+        """Channels of a level, doubled at each halving of the resolution."""
+        return self.width << level
 
 
 def halvings(config: NetConfig, depth: int) -> tuple[tuple[int, ...], ...]:
