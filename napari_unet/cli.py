@@ -177,8 +177,23 @@ def _train(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     with _stops_on_interrupt(control):
         model = finish(events, control, report)
-    _say(f"The model is in {model.save(arguments.out).resolve()}")
+    _say(f"The model is in {_saved(model, arguments.out).resolve()}")
     return 0
+
+
+def _saved(model: Model, out: Path) -> Path:
+    """Write the model; where that fails by now, to a temporary folder, so that it is not lost."""
+    import tempfile
+
+    try:
+        return model.save(out)
+    except BadInput as error:
+        rescue = Path(tempfile.gettempdir()) / f"napari-unet-{os.getpid()}"
+        try:
+            model.save(rescue)
+        except BadInput:
+            raise error from None
+        raise BadInput(f"{error} The trained model is kept in {rescue}") from None
 
 
 def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingSet, list[str]]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from napari_unet import __version__, cli, demo
 from napari_unet.cli import main
 from napari_unet.io import read_image, read_mask
 from napari_unet.library import load_model, read_card
-from napari_unet.run import Noticed, Rested, Tiled
+from napari_unet.run import BadInput, Noticed, Rested, Tiled
+from napari_unet.samples import cells
 
 TINY = ("--width", "4", "--depth", "2", "--steps", "3", "--precision", "float32")
 FAST = ("--precision", "float32")
@@ -625,3 +627,33 @@ def test_a_reader_that_leaves_is_no_error(trained):
     os.close(write_end)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_model_that_its_place_no_longer_takes_is_not_lost(tmp_path, monkeypatch, capsys):
+    from napari_unet import cli, library
+
+    real = library.Model.save
+
+    def only_elsewhere(model, path):
+        if Path(path) == tmp_path / "model":
+            raise BadInput(f"{path} could not be written: the disk is full.")
+        return real(model, path)
+
+    monkeypatch.setattr(library.Model, "save", only_elsewhere)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    image, mask = cells(0, 64)
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "mask.npy", mask)
+
+    status = cli.main(
+        [
+            *("train", str(tmp_path / "image.npy"), str(tmp_path / "mask.npy")),
+            *("--out", str(tmp_path / "model"), "--steps", "1", "--width", "4", "--depth", "1"),
+        ]
+    )
+
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert status == 2
+    assert "the disk is full" in said
+    assert library.load_model(said.rpartition(" kept in ")[2]).weights
