@@ -87,20 +87,14 @@ class TrainingSet:
         *,
         complete: bool = False,
         weights: np.ndarray | None = None,
+        stats: Any = None,
     ) -> None:
-        """Add an image (C, *spatial) and its annotation; complete makes zeros background."""
+        """Add an image (C, *spatial) and its annotation; complete makes zeros background.
+
+        `stats` are its intensities where they are known, such as those of the stack it is from.
+        """
         shape = tuple(image.shape[1:])
-        if len(shape) != self.ndim:
-            raise BadInput(
-                f"Image '{name}' has {len(shape)} spatial axes {shape}, this training set has "
-                f"{self.ndim}; say which axes it has."
-            )
-        others = {i.image.shape[0] for i in self.items} - {image.shape[0]}
-        if others:
-            raise BadInput(
-                f"Image '{name}' has {image.shape[0]} channels but the others have {others.pop()}; "
-                "train on images of one kind."
-            )
+        self._check_image(name, image)
         values = (
             np.zeros(shape, np.uint8) if annotation is None else self._checked(name, annotation)
         )
@@ -119,9 +113,24 @@ class TrainingSet:
                 weights,
                 np.zeros((1 + len(self.classes), *grid), np.int64),
                 np.zeros(grid, np.int64),
+                {} if stats is None else {"stats": stats},
             )
             self._items[name] = item
             self._write(item, tuple(slice(0, n) for n in shape), values)
+
+    def _check_image(self, name: str, image: Any) -> None:
+        shape = tuple(image.shape[1:])
+        if len(shape) != self.ndim:
+            raise BadInput(
+                f"Image '{name}' has {len(shape)} spatial axes {shape}, this training set has "
+                f"{self.ndim}; say which axes it has."
+            )
+        others = {i.image.shape[0] for i in self.items} - {image.shape[0]}
+        if others:
+            raise BadInput(
+                f"Image '{name}' has {image.shape[0]} channels but the others have {others.pop()}; "
+                "train on images of one kind."
+            )
 
     def remove(self, name: str) -> None:
         with self._changed:

@@ -27,6 +27,7 @@ from napari_unet.inference import predict as predict_events
 from napari_unet.io import Image, as_image, mask_colors, read_image, read_mask
 from napari_unet.library import Model, load_model
 from napari_unet.losses import border_weights
+from napari_unet.normalise import measure
 from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
 from napari_unet.training import train as train_events
 
@@ -40,7 +41,7 @@ def train(
     images: Any,
     masks: Any,
     *,
-    seconds: float | None = 30,
+    seconds: float | None = None,
     steps: int | None = None,
     sparse: bool = False,
     arch: str = "compact",
@@ -57,11 +58,10 @@ def train(
 
     Masks are complete, 0 for background; with `sparse`, 0 is not labelled and 255 is background.
     `objects` says that mask values are objects, not classes. `slices` trains a 2-D net on the
-    planes of stacks. `settings` are those of `TrainConfig`. With steps given, seconds is no limit
-    unless it is given too; with neither, training goes on until it no longer improves.
+    planes of stacks. `settings` are those of `TrainConfig`. With neither seconds nor steps,
+    training goes on until it no longer improves.
     """
-    limit = None if steps and seconds == 30 else seconds
-    own = {"seconds": limit, "steps": steps, "arch": arch, "device": device, "seed": seed}
+    own = {"seconds": seconds, "steps": steps, "arch": arch, "device": device, "seed": seed}
     config = make_settings(TrainConfig, own | settings)
     images, masks = _listed(images), _listed(masks)
     if len(images) != len(masks):
@@ -244,6 +244,8 @@ def _add(
             f"{image.spatial_shape}; give a mask made on this image, or its axes."
         )
     lead = mask.ndim - training_set.ndim
+    # Planes have the intensities of their stack, in training as in prediction.
+    stats = measure(image.data) if lead else None
     for place in np.ndindex(mask.shape[:lead]):
         part = mask[place]
         if lead and sparse and not part.any():
@@ -252,7 +254,7 @@ def _add(
         values = part if sparse else mapping.apply(part)
         weights = border_weights(part, border) if border and mapping.objects else None
         pixels = image.data[(slice(None), *place)]
-        training_set.add(name, pixels, values, complete=not sparse, weights=weights)
+        training_set.add(name, pixels, values, complete=not sparse, weights=weights, stats=stats)
 
 
 def _listed(what: Any) -> list[Any]:

@@ -101,7 +101,7 @@ def warp_batch(
     images: Tensor, labels: Tensor, weights: Tensor | None, grid: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Crops sampled at the grid: images and weights smoothly, labels by the nearest pixel."""
-    out = F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
+    out = F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False)
     nearest = F.grid_sample(labels[:, None].float(), grid, "nearest", "zeros", align_corners=False)
     if weights is not None:
         weights = F.grid_sample(weights[:, None], grid, "bilinear", "border", align_corners=False)[

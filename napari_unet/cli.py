@@ -177,7 +177,9 @@ def _train(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     with _stops_on_interrupt(control):
         model = finish(events, control, report)
-    _say(f"The model is in {_saved(model, arguments.out).resolve()}")
+        if model.card.current and not model.card.current.steps:
+            raise BadInput("Training was stopped before its first step; no model was written.")
+        _say(f"The model is in {_saved(model, arguments.out).resolve()}")
     return 0
 
 
@@ -404,7 +406,8 @@ def _outputs(image: Path, arguments: argparse.Namespace) -> dict[str, Path]:
     files = {"labels": out / f"{name}.{suffix}"}
     for what in ("probabilities", "uncertainty"):
         if getattr(arguments, what):
-            files[what] = out / f"{name}_{what}.{'tif' if suffix == 'png' else suffix}"
+            # In folders of their own, or they would be taken for masks of other images.
+            files[what] = out / what / f"{name}.{'tif' if suffix == 'png' else suffix}"
     for file in files.values():
         if file.exists() and file.samefile(image):
             raise BadInput(f"{file} is the image itself; give another folder with --out.")
@@ -450,11 +453,25 @@ def _predict_one(
 
 def _objects(target: Target, image: Image, n_classes: int) -> np.ndarray:
     """The mask as numbered objects; the probability helps to part those of a single class."""
+    import numpy as np
+
     from napari_unet.instances import split_objects
 
     single = n_classes == 1 and target.probabilities is not None
     probability = target.probabilities[0] if single else None
-    return split_objects(target.labels, probability, spacing=image.spacing)
+    if "T" not in image.axes:
+        return split_objects(target.labels, probability, spacing=image.spacing)
+    times = range(len(target.labels))  # an object does not reach from one time to the next
+    return np.stack(
+        [
+            split_objects(
+                target.labels[t],
+                None if probability is None else probability[t],
+                spacing=image.spacing,
+            )
+            for t in times
+        ]
+    )
 
 
 class _PredictReport:
@@ -607,11 +624,11 @@ def _add_info(commands: Any) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from napari_unet.demo import describe_machine, self_test
+    from napari_unet.info import describe_machine, measure_speed
 
     for line in describe_machine(arguments.device):
         print(line)
-    for line in self_test(arguments.device):
+    for line in measure_speed(arguments.device):
         print(line)
 
 
@@ -627,7 +644,16 @@ def _add_demo(commands: Any) -> None:
 def _demo(arguments: argparse.Namespace) -> None:
     from napari_unet.demo import run_demo
 
-    run_demo(arguments.out, arguments.seconds, arguments.headless, _TrainReport(None), _say)
+    control = Control()
+    with _stops_on_interrupt(control):
+        run_demo(
+            arguments.out,
+            arguments.seconds,
+            arguments.headless,
+            control,
+            _TrainReport(None),
+            _say,
+        )
 
 
 if __name__ == "__main__":

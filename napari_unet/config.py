@@ -114,6 +114,9 @@ class PredictConfig(Frozen):
     tile: int | None = Field(
         None, ge=16, description="Edge of a tile in pixels; none fits it to the memory"
     )
+    head: int | None = Field(
+        None, ge=1, description="For U-Net++: a shallower head, faster; none averages all"
+    )
     flips: bool = Field(False, description="Average over mirror images: slower, a little better")
     probabilities: bool = Field(False, description="Give the class probabilities as well")
     uncertainty: bool = Field(False, description="Give the uncertainty (entropy, 0 to 1) as well")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from napari_unet import __version__
 from napari_unet.annotation import TrainingSet
 from napari_unet.api import finish, finish_prediction, make_settings
 from napari_unet.atomic import atomic_file, atomic_folder
@@ -19,7 +17,7 @@ from napari_unet.export import export_labels
 from napari_unet.inference import predict
 from napari_unet.library import Model
 from napari_unet.metrics import dense_dice, mean
-from napari_unet.run import BadInput, Control, Event, Stepped
+from napari_unet.run import BadInput, Control, Event
 from napari_unet.samples import cells
 from napari_unet.training import train
 
@@ -31,7 +29,12 @@ Say = Callable[[str], None]
 
 
 def run_demo(
-    out: Path, seconds: float, headless: bool, watch: Callable[[Event], None], say: Say
+    out: Path,
+    seconds: float,
+    headless: bool,
+    control: Control,
+    watch: Callable[[Event], None],
+    say: Say,
 ) -> None:
     """Paint strokes on two images, learn them, segment two unseen ones, leave all in a folder."""
     config = make_settings(TrainConfig, {"seconds": seconds}, "--")
@@ -41,7 +44,6 @@ def run_demo(
     for seed in PAINTED:
         image, truth = cells(seed, SIZE)
         training_set.add(f"cells {seed}", image[None], scribble(truth, seed))
-    control = Control()
     model = finish(train(config, training_set, control, name="demo"), control, watch)
     model.save(out / "model")
     scores = [_segment(model, seed, out) for seed in UNSEEN]
@@ -134,72 +136,3 @@ def _show(model: Model, training_set: TrainingSet, out: Path, say: Say) -> None:
         model.card.classes,
         title=f"napari-unet demo - {out}",
     )
-
-
-# --- info ---
-
-
-def describe_machine(device: str) -> list[str]:
-    """Versions, device and memory, and why a GPU is not used."""
-    import torch
-
-    from napari_unet.device import choose_device, describe_device, why_no_gpu
-    from napari_unet.library import library_folder
-
-    place = choose_device(device)
-    lines = [
-        f"napari-unet {__version__}, PyTorch {torch.__version__}, "
-        f"Python {platform.python_version()}",
-        f"system      {platform.platform()}",
-        f"device      {place}: {describe_device(place)}",
-        f"library     {library_folder()}",
-    ]
-    if place.type == "cpu":
-        lines.append(f"GPU         not used: {why_no_gpu()}")
-    return lines
-
-
-def self_test(device: str, seconds: float = 8.0) -> list[str]:
-    """Train and predict for a few seconds; what was measured, in lines."""
-    from napari_unet.device import choose_device, choose_numerics
-
-    numerics = choose_numerics(choose_device(device))
-    image, truth = cells(0, SIZE)
-    training_set = TrainingSet(class_table(1))
-    training_set.add("self-test", image[None], truth, complete=True)
-    control = Control()
-    steps: list[Stepped] = []
-
-    def watch(event: Event) -> None:
-        if isinstance(event, Stepped):
-            steps.append(event)
-
-    config = TrainConfig(seconds=seconds, device=device)
-    model = finish(train(config, training_set, control), control, watch)
-    if len(steps) < 2:
-        raise BadInput(
-            f"This machine took no two training steps in {seconds:g} s; close other programs."
-        )
-    # The first step is left out: it is slower than all others.
-    rate = (steps[-1].step - steps[0].step) / (steps[-1].seconds - steps[0].seconds)
-    return [
-        f"arithmetic  {numerics.name}, "
-        f"{'channels last' if numerics.channels_last else 'contiguous'} (the fastest here)",
-        f"training    {rate:.1f} steps/s, {rate * steps[0].pixels / 1e6:.2f} megapixels/s",
-        f"prediction  {_prediction_speed(model, device):.1f} megapixels/s",
-    ]
-
-
-def _prediction_speed(model: Model, device: str) -> float:
-    import time
-
-    from napari_unet.config import PredictConfig
-
-    image = np.tile(cells(0, SIZE)[0], (2, 2))[None]
-    config = PredictConfig(device=device)
-    best = 0.0
-    for _ in range(3):
-        start = time.perf_counter()
-        finish_prediction(predict(model, image, config), None)
-        best = max(best, image.size / (time.perf_counter() - start) / 1e6)
-    return best

@@ -52,12 +52,14 @@ class Numerics:
         return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of this name; auto takes a GPU if there is one."""
+def choose_device(name: str = "auto", ndim: int = 2) -> torch.device:
+    """The device of this name; auto takes a GPU if there is one that can do it."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        # Metal cannot sample volumes at arbitrary places in all releases of PyTorch.
+        metal = torch.backends.mps.is_available() and ndim == 2
+        return torch.device("mps" if metal else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -111,7 +113,7 @@ def self_test(device: str, ndim: int = 2) -> dict[Numerics, float]:
         )
         formats = [(torch.float32, False), (half, True)]
     elif place.type == "mps":
-        formats = [(torch.float32, False), (torch.float16, False)]
+        formats = [(torch.float32, False)]  # older releases lack what half precision needs
     tests = {n: _step(n, ndim) for n in (Numerics(place, *f) for f in formats)}
     best = dict.fromkeys(tests, math.inf)
     # In turn, and the best of several: what else the machine does then hits none in particular.
@@ -151,10 +153,12 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def ran_out_of_memory(error: RuntimeError) -> bool:
+def ran_out_of_memory(error: Exception) -> bool:
     """Whether an error of a GPU, Metal or CPU allocator means that memory is short."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        w in str(error) for w in words
+    )
 
 
 def free_memory(device: torch.device) -> None:

@@ -96,7 +96,11 @@ class HoldOut:
             wanted, allowed = self.share * total - held, COST * self.share * total - taken
             if wanted < 0.25 * self.share * total:
                 return
-            found = [f for i in items if (f := self._best_window(i, items, wanted, allowed))]
+            found = [
+                f
+                for i in items
+                if i.labelled and (f := self._best_window(i, items, wanted, allowed))
+            ]
             if not found:
                 return
             _, item, window = max(found, key=lambda f: f[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,14 @@ from napari_unet.device import (
 )
 from napari_unet.library import Model
 from napari_unet.models import Net
+from napari_unet.models.nested import NestedUNet
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
 from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows
 
 # Memory that the activations of one tile may take; of a CUDA GPU, a third of what is free.
 TILE_BYTES = {"cpu": 1200 * 10**6, "mps": 2000 * 10**6}
+IN_MEMORY = 2**28  # bytes of a result that is not put on disk
 # A net with statistics of its tile takes them from so many windows of this edge of a large image.
 SHARED_WINDOWS, SHARED_EDGE = 4, {2: 512, 3: 64}
 
@@ -57,7 +60,7 @@ def predict(
     """
     config, control = config or PredictConfig(), control or Control()
     check_image(model, image)
-    stats = measure(image)
+    stats = measure(image, *model.card.percentiles)
     if outside(stats, list(model.card.seen)):
         yield Noticed(
             "range",
@@ -65,15 +68,15 @@ def predict(
             f"was trained on ({_range(list(model.card.seen))}); check the mask with care.",
         )
     target = target or new_target(model, image.shape[1:], config)
-    numerics = choose_numerics(choose_device(config.device), config.precision, model.card.net.ndim)
-    runner = _Runner(model, numerics, config.flips)
-    ndim = runner.ndim
+    ndim = model.card.net.ndim
+    numerics = choose_numerics(choose_device(config.device, ndim), config.precision, ndim)
+    runner = _Runner(model, numerics, config)
     edges = (config.tile,) * ndim if config.tile else runner.fit(tuple(image.shape[-ndim:]))
     while True:
         try:
             yield from _all_planes(runner, image, stats, config, control, target, edges)
             break
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
         free_memory(numerics.device)
@@ -88,13 +91,20 @@ def predict(
 
 
 def new_target(model: Model, shape: tuple[int, ...], config: PredictConfig) -> Target:
-    """Arrays in memory for the result that was asked for."""
+    """Arrays for the result that was asked for: in memory, or on disk where they are large."""
     classes = len(model.card.classes)
     return Target(
-        np.zeros(shape, np.uint8),
-        np.zeros((classes, *shape), np.float32) if config.probabilities else None,
-        np.zeros(shape, np.float32) if config.uncertainty else None,
+        _zeros(shape, np.uint8),
+        _zeros((classes, *shape), np.float32) if config.probabilities else None,
+        _zeros(shape, np.float32) if config.uncertainty else None,
     )
+
+
+def _zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
+        return np.zeros(shape, dtype)
+    # A file without a name: it goes when the array does.
+    return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)
 
 
 def check_image(model: Model, image: Any, what: str = "The image") -> None:
@@ -172,10 +182,14 @@ def _write(target: Target, place: tuple[Any, ...], logits: Tensor) -> None:
 class _Runner:
     """A net on its device, in its number format, that turns pixels into logits."""
 
-    def __init__(self, model: Model, numerics: Numerics, flips: bool) -> None:
+    def __init__(self, model: Model, numerics: Numerics, config: PredictConfig) -> None:
         self.numerics = numerics
         self.net: Net = numerics.place(copy.deepcopy(model.net))
-        self.flips = flips
+        self.flips = config.flips
+        if config.head is not None:
+            if not isinstance(self.net, NestedUNet):
+                raise BadInput(f"Model '{model.card.name}' has one head; choose none.")
+            self.net.head = config.head
 
     @property
     def ndim(self) -> int:

@@ -1,4 +1,4 @@
-"""Scores on the annotation that was held out, and the best weights so far."""
+"""Scores on the annotation that was held out."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from napari_unet.metrics import Scores, confusion, dice_of
 from napari_unet.models import Net
 from napari_unet.patches import gather, item_stats
 
-EDGE = 256  # held-out windows are looked at in pieces of this edge,
+EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
 PIECES = 4  # and at most twice so many in all, evenly spread
 
 
 class Judge:
     """Scores a net on the present held-out annotation."""
 
-    def __init__(self, holdout: HoldOut, numerics: Numerics, classes: int) -> None:
+    def __init__(self, holdout: HoldOut, numerics: Numerics, classes: int, ndim: int) -> None:
         self.holdout, self.numerics, self.classes = holdout, numerics, classes
         self.pixels = 0  # that the last score passed through the net
+        self.edge = EDGE[ndim]
 
-    def score(self, net: Net, items: tuple[Item, ...]) -> Scores:
-        """Dice of each class, all held-out pixels pooled; None for a class that is absent."""
+    def score(self, net: Net, items: tuple[Item, ...], whole: bool = False) -> Scores:
+        """Dice of each class, held-out pixels pooled: a sample of them, or the whole."""
         table = np.zeros((self.classes + 1,) * 2, np.int64)
         pieces = [(item, region) for item in items for region in self._pieces(item)]
         self.pixels = 0
-        for item, region in pieces[:: max(1, len(pieces) // PIECES)]:
+        for item, region in pieces[:: 1 if whole else max(1, len(pieces) // PIECES)]:
             table += self._confusion(net, item, region)
         return dice_of(table)
 
@@ -39,7 +40,7 @@ class Judge:
         out: list[Region] = []
         for window in self.holdout.windows.get(item.name, []):
             axes = [
-                [slice(a, min(a + EDGE, s.stop)) for a in range(s.start, s.stop, EDGE)]
+                [slice(a, min(a + self.edge, s.stop)) for a in range(s.start, s.stop, self.edge)]
                 for s in window
             ]
             out += itertools.product(*axes)

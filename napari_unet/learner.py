@@ -103,7 +103,7 @@ class Learner:
     def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None]:
         strength = self.config.augment
         warp = draw_warp(self.rng, len(spots), self.patch, strength, self.set.spacing)
-        crops = cut(spots, warp.crop, self.sampler.holdout)
+        crops = cut(spots, warp.crop, self.sampler.holdout, self.sampler.version)
         grid = warp_grid(warp, warp.crop, self.random, self.numerics.device)
         x, target, weights = warp_batch(
             self._send(crops.images), self._send(crops.labels), self._send(crops.weights), grid
@@ -138,7 +138,8 @@ class Learner:
 
     def state(self) -> tuple[Weights, dict[str, Any]]:
         """Everything that going on needs, as tensors and as plain values."""
-        tensors = {"random": self.random.get_state()}
+        # Dropout draws from PyTorch's own generator.
+        tensors = {"random": self.random.get_state(), "dropout": torch.get_rng_state()}
         tensors |= {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for place, optimiser in enumerate(self.optimisers):
@@ -158,6 +159,7 @@ class Learner:
         self.patch = tuple(plain["patch"])
         self.rng.bit_generator.state = plain["rng"]
         self.random.set_state(tensors["random"])
+        torch.set_rng_state(tensors["dropout"])
         self.net.load_state_dict(under("net.", tensors))
         self.average.load_state_dict(under("average.", tensors))
         for place, optimiser in enumerate(self.optimisers):

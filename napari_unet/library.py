@@ -26,9 +26,9 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 from napari_unet.atomic import atomic_file, atomic_folder
-from napari_unet.config import Frozen, NetConfig, SegClass, TrainConfig
+from napari_unet.config import Frozen, NetConfig, SegClass
 from napari_unet.models import Net, build
-from napari_unet.normalise import Stats
+from napari_unet.normalise import PERCENTILES, Stats, spread_sample
 from napari_unet.run import BadInput
 
 FORMAT = 1
@@ -75,7 +75,11 @@ class Card(Frozen):
     labelled: tuple[int, ...] = Field(
         (), description="Labelled pixels of background and each class"
     )
-    training: TrainConfig = TrainConfig()
+    percentiles: tuple[float, float] = Field(
+        PERCENTILES, description="Of an image, brought to -1 and 1 before the net reads it"
+    )
+    # Settings as they were then: a later version may know others.
+    training: dict[str, Any] = Field({}, description="How it was trained")
     numerics: str = ""
     software: dict[str, str] = Field({}, description="Programs that made it and their versions")
     curve: tuple[tuple[int, float], ...] = Field((), description="Step and held-out Dice")
@@ -447,8 +451,6 @@ def _is_name(name: str) -> bool:
 
 def fingerprint(pixels: Any) -> str:
     """SHA-256 of an image; of a lazy one that is large, of its shape and evenly spread samples."""
-    from napari_unet.normalise import spread_sample
-
     digest = hashlib.sha256(f"{tuple(pixels.shape)} {pixels.dtype}".encode())
     digest.update(spread_sample(pixels).tobytes())
     return digest.hexdigest()

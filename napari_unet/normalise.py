@@ -37,7 +37,10 @@ class Stats(Frozen):
         return np.clip(out, -4, 4, out=out).astype(np.float32, copy=False)
 
 
-def measure(image: Any, low: float = 1.0, high: float = 99.0) -> Stats:
+PERCENTILES = (1.0, 99.0)
+
+
+def measure(image: Any, low: float = PERCENTILES[0], high: float = PERCENTILES[1]) -> Stats:
     """The percentiles of an image (C, *spatial); a large one is sampled in evenly spread blocks."""
     pixels = spread_sample(image)
     found = np.empty((2, len(pixels)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -169,7 +170,12 @@ class Cut:
     weights: np.ndarray | None  # (B, *shape) float32
 
 
-def cut(spots: list[Spot], shape: tuple[int, ...], roles: HoldOut | None = None) -> Cut:
+def cut(
+    spots: list[Spot],
+    shape: tuple[int, ...],
+    roles: HoldOut | None = None,
+    version: float = math.inf,
+) -> Cut:
     """Crops of one shape around the spots; mirrored, and unlabelled, outside their image."""
     images, labels, weights = [], [], []
     for spot in spots:
@@ -182,10 +188,13 @@ def cut(spots: list[Spot], shape: tuple[int, ...], roles: HoldOut | None = None)
         label = gather(item.annotation, wanted)
         for axis, (place, n) in enumerate(zip(wanted, sizes, strict=True)):
             label[_along(axis, (place < 0) | (place >= n), len(sizes))] = UNLABELLED
-        if roles is not None and (role := roles.roles[item.name]).any():
+        closed = item.touched > version  # painted a moment ago: its role is not decided yet
+        if roles is not None:
+            closed = closed | (roles.roles[item.name] != TRAIN)
+        if closed.any():
             edge = BLOCK[len(sizes)]
             blocks = [np.clip(w, 0, n - 1) // edge for w, n in zip(wanted, sizes, strict=True)]
-            label[role[np.ix_(*blocks)] != TRAIN] = UNLABELLED
+            label[closed[np.ix_(*blocks)]] = UNLABELLED
         labels.append(label)
         weights.append(None if item.weights is None else gather(item.weights, wanted))
     some = any(w is not None for w in weights)

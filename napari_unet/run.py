@@ -41,11 +41,9 @@ class Control:
         return self._stop.is_set()
 
     def wait_while_paused(self) -> None:
-        self._go.wait()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, but not past a stop."""
-        self._stop.wait(seconds)
+        """Wait, but not past a stop, even if a pause came after it."""
+        while not self.stopped and not self._go.wait(0.1):
+            pass
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Stepped(Event):
-    """One optimiser step; the loss is that of the step before, which is known without waiting."""
+    """One optimiser step and its loss; told when the next is under way, so that none waits."""
 
     step: int
     seconds: float
@@ -90,7 +88,7 @@ class Scored(Event):
 class Noticed(Event):
     """Something the user should know, in a sentence."""
 
-    kind: Literal["held-out", "memory", "diverged", "class", "range", "device"]
+    kind: Literal["held-out", "memory", "diverged", "class", "range", "checkpoint"]
     message: str
 
 
@@ -112,7 +110,7 @@ class Woke(Event):
 class Trained(Event):
     """Training is over; the model holds the best weights."""
 
-    reason: Literal["seconds", "steps", "stopped"]
+    reason: Literal["seconds", "steps", "stopped", "failed"]
     step: int
     seconds: float
     dice: float | None

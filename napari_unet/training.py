@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -10,16 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from napari_unet import __version__
 from napari_unet.annotation import TrainingSet
-from napari_unet.atomic import atomic_file
-from napari_unet.config import NetConfig, TrainConfig
+from napari_unet.checkpoint import read_checkpoint, write_checkpoint
+from napari_unet.config import NetChoice, NetConfig, TrainConfig
 from napari_unet.device import choose_device, choose_numerics, free_memory, ran_out_of_memory
 from napari_unet.holdout import HoldOut
 from napari_unet.judging import Judge
@@ -46,6 +42,7 @@ COOL_DOWN = 0.3  # part of a budget over which the rate falls
 JUDGE_STEPS = 20  # between two looks at the held-out annotation, or more
 JUDGE_COST = 5  # so that they take about a twentieth of the time: a step costs 4 times as much
 BACKUP_STEPS = 50
+CHECKPOINT_SECONDS = 60
 MOST_ROLLBACKS = 5
 
 
@@ -68,7 +65,7 @@ def train(
     if checkpoint is not None and checkpoint.exists():
         run.load_checkpoint(checkpoint)
     yield from run.begin()
-    while not (control.stopped or run.spent):
+    while not (control.stopped or run.spent or run.failed):
         if control.paused:
             with run.clock_stopped():
                 control.wait_while_paused()
@@ -86,6 +83,8 @@ def train(
         yield from run.one_step()
         if run.due:
             yield from run.judge()
+        if checkpoint is not None and run.saved_long_ago:
+            yield from run.save_checkpoint(checkpoint)
         if run.stale:
             yield run.rest()
     yield from run.finish(control, checkpoint)
@@ -102,7 +101,9 @@ class _Run:
         if not training_set.items:
             raise BadInput("There is no image to train on; add one.")
         self.numerics = choose_numerics(
-            choose_device(config.device), config.precision, training_set.ndim
+            choose_device(config.device, training_set.ndim),
+            config.precision,
+            training_set.ndim,
         )
         torch.manual_seed(config.seed)
         net = build(_net_config(config, training_set, start))
@@ -111,7 +112,7 @@ class _Run:
         self.holdout = HoldOut(config.holdout, net.halo, config.seed)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         self.learner = Learner(net, config, self.sampler, self.numerics)
-        self.jury = Judge(self.holdout, self.numerics, len(training_set.classes))
+        self.jury = Judge(self.holdout, self.numerics, len(training_set.classes), training_set.ndim)
         self.resting = False
         self.best: Weights | None = None
         self.best_dice = -1.0
@@ -122,7 +123,10 @@ class _Run:
         self._judged = (-1, JUDGE_STEPS)  # version last judged on, step of the next look
         self._pending: tuple[int, Tensor] | None = None  # a loss that is not waited for
         self._backup = self.learner.weights()
+        self._backed_up_at = 0
         self._rollbacks = 0
+        self._saved = self.began
+        self.failed = False
 
     # --- in the order it happens ---
 
@@ -166,7 +170,7 @@ class _Run:
         """One optimiser step; when memory runs out, a smaller one is tried."""
         try:
             loss = self.learner.learn(self._part_of_rate)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
             loss = None
@@ -178,18 +182,32 @@ class _Run:
             yield self._look_at(*pending)
 
     def judge(self) -> Iterator[Event]:
+        """Judge the averaged weights; when memory runs out, in smaller pieces."""
+        try:
+            events = list(self._judge())
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error) or self.jury.edge < 16:
+                raise
+            events = []
+            self.jury.edge //= 2
+        yield from events
+
+    def _judge(self) -> Iterator[Event]:
         """Score the averaged weights, and the best so far anew if the annotation changed since."""
         average, items = self.learner.average, self.sampler.items
         if self.best is not None and self._judged[0] != self.sampler.version:
             present = copied(average.state_dict())
             average.load_state_dict(self.best)
-            self.best_dice = mean(self.jury.score(average, items)) or 0.0
+            rescored = mean(self.jury.score(average, items))
+            if rescored is None:  # what it was judged by has been erased
+                self.best = None
+            self.best_dice = rescored or 0.0
             average.load_state_dict(present)
         classes = self.jury.score(average, items)
         pause = max(JUDGE_STEPS, round(JUDGE_COST * self.jury.pixels / self.learner.pixels))
         self._judged = (self.sampler.version, self.step + pause)
         dice = mean(classes)
-        if dice is None:
+        if dice is None or not all(bool(torch.isfinite(p).all()) for p in average.parameters()):
             return
         better = self.best is None or dice > self.best_dice
         if better:
@@ -197,6 +215,13 @@ class _Run:
             self.best_step = self._progress_step = self.step
         self.curve.append((self.step, dice))
         yield Scored(self.step, self.seconds, dice, classes, better)
+
+    def _judge_the_best(self) -> None:
+        """The score that the model carries is that on all that was held out, not on a sample."""
+        if self.best is not None:
+            self.learner.average.load_state_dict(self.best)
+            dice = mean(self.jury.score(self.learner.average, self.sampler.items, whole=True))
+            self.best_dice = self.best_dice if dice is None else dice
 
     def rest(self) -> Event:
         self.resting = True
@@ -212,9 +237,10 @@ class _Run:
         if pending is not None:
             yield self._look_at(*pending)
         if checkpoint is not None:
-            self.save_checkpoint(checkpoint)
-        if self.step and self.holdout.held(self.sampler.items):
+            yield from self.save_checkpoint(checkpoint)
+        if self.step and self._holds_out:
             yield from self.judge()
+            self._judge_the_best()
         weights = self.learner.average.state_dict() if self.best is None else self.best
         model = Model(self._card(), {k: v.to("cpu").contiguous() for k, v in weights.items()})
         yield Trained(self._reason(control), self.step, self.seconds, self._dice, model)
@@ -261,7 +287,15 @@ class _Run:
     @property
     def due(self) -> bool:
         """Whether it is time to judge."""
-        return self.step >= self._judged[1] and self.holdout.held(self.sampler.items) > 0
+        return self.step >= self._judged[1] and self._holds_out
+
+    @property
+    def _holds_out(self) -> bool:
+        return any(self.holdout.windows.values())
+
+    @property
+    def saved_long_ago(self) -> bool:
+        return time.perf_counter() - self._saved > CHECKPOINT_SECONDS
 
     @property
     def stale(self) -> bool:
@@ -272,7 +306,9 @@ class _Run:
         self._progress_step = self.step
         self._losses = (math.inf, self._losses[1])
 
-    def _reason(self, control: Control) -> Literal["seconds", "steps", "stopped"]:
+    def _reason(self, control: Control) -> Literal["seconds", "steps", "stopped", "failed"]:
+        if self.failed:
+            return "failed"
         if control.stopped:
             return "stopped"
         return "steps" if self.config.steps and self.step >= self.config.steps else "seconds"
@@ -292,19 +328,23 @@ class _Run:
                 self._progress_step = step
         self._losses = (lowest, smooth)
         if step % BACKUP_STEPS == 0:
-            self._backup = self.learner.weights()
+            # The step after this one has been taken already, and may be the one that diverged.
+            backup = self.learner.weights()
+            if all(bool(torch.isfinite(w).all()) for part in backup for w in part.values()):
+                self._backup, self._backed_up_at, self._rollbacks = backup, step, 0
         return Stepped(step, self.seconds, loss, self.learner.pixels)
 
     def _roll_back(self) -> Event:
         self._rollbacks += 1
-        if self._rollbacks > MOST_ROLLBACKS:
-            raise BadInput(
-                "Training diverges again and again; lower the learning rate, and look for images "
-                "with extreme values."
-            )
         rate = self.learner.rate / 2
         self.learner.start_again_from(self._backup, rate)
         self._pending = None
+        if self._rollbacks > MOST_ROLLBACKS:
+            return self._give_up(
+                "diverged",
+                "Training diverges again and again; lower the learning rate, and look for images "
+                "with extreme values.",
+            )
         return Noticed(
             "diverged",
             f"The loss was no longer a number; back to the last good weights, rate now {rate:g}.",
@@ -315,15 +355,23 @@ class _Run:
         self.learner.zero_grad()
         free_memory(device)
         if not self.learner.shrink():
-            raise BadInput(
+            return self._give_up(
+                "memory",
                 f"There is not enough memory on {device} for even the smallest step; choose a "
-                "narrower network or close other programs."
+                "narrower network or close other programs.",
             )
         size = " x ".join(map(str, self.learner.patch))
         return Noticed(
             "memory",
             f"Memory ran out on {device}; going on with {self.learner.batch} patch(es) of {size}.",
         )
+
+    def _give_up(self, kind: Literal["diverged", "memory"], why: str) -> Event:
+        """End the run with what it has; with nothing yet, that is the user's to mend."""
+        if self.best is None and self._backed_up_at == 0:
+            raise BadInput(why)
+        self.failed = True
+        return Noticed(kind, f"{why} The best so far is kept.")
 
     def _nowhere(self, number: int) -> str:
         if number == 0:
@@ -353,20 +401,21 @@ class _Run:
             seen=tuple(item_stats(i) for i in items),
             images={i.name: fingerprint(i.image) for i in items},
             labelled=tuple(self.set.counts.tolist()),
-            training=self.config,
+            training=self.config.model_dump(),
             numerics=f"{self.numerics.name} on {self.numerics.device}",
             software={"napari-unet": __version__, "torch": torch.__version__},
             curve=tuple(self.curve),
             versions=(version,),
         )
 
-    def save_checkpoint(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path) -> Iterator[Event]:
         """Everything that going on needs, so that the result is that of a run never interrupted."""
         tensors, learner = self.learner.state()
         if self.best is not None:
             tensors |= {f"best.{k}": v for k, v in self.best.items()}
         state = {
-            "net": self.learner.net.config.model_dump_json(),
+            "for": self._identity,
+            "sizes": {i.name: i.annotation.shape for i in self.set.items},
             "learner": learner,
             "sampler": self.sampler.state(),
             "holdout": self.holdout.state(),
@@ -377,22 +426,35 @@ class _Run:
             "losses": self._losses,
             "judged": self._judged,
         }
-        plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        with atomic_file(path, overwrite=True) as temporary:
-            safetensors.torch.save_file(plain, temporary, {"state": json.dumps(state)})
+        self._saved = time.perf_counter()
+        try:
+            write_checkpoint(path, tensors, state)
+        except BadInput as error:  # a full disk must not cost what has been learned
+            yield Noticed("checkpoint", str(error))
 
     def load_checkpoint(self, path: Path) -> None:
         """Go on where a checkpoint left off."""
-        tensors, state = _read_checkpoint(path)
-        if state["net"] != self.learner.net.config.model_dump_json():
+        tensors, state = read_checkpoint(path)
+        if state.get("for") != self._identity:
             raise BadInput(f"{path} is a checkpoint of another network; give another file.")
+        sizes = state.get("sizes", {})
         for item in self.set.items:
-            blocks = state["holdout"]["roles"].get(item.name)
-            if blocks is not None and np.shape(blocks) != item.touched.shape:
+            if sizes.get(item.name, [*item.annotation.shape]) != [*item.annotation.shape]:
                 raise BadInput(
                     f"{path} is a checkpoint of another image '{item.name}', of another size; give "
                     "another file."
                 )
+        try:
+            self._restore(tensors, state)
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError):
+            raise BadInput(f"{path} is a damaged checkpoint; give another file.") from None
+
+    @property
+    def _identity(self) -> list[Any]:
+        """What must be the same for a checkpoint to be gone on from."""
+        return [self.learner.net.config.model_dump_json(), self.numerics.name]
+
+    def _restore(self, tensors: Weights, state: dict[str, Any]) -> None:
         self.learner.restore(tensors, state["learner"])
         self.holdout.restore(state["holdout"])
         self.sampler.refresh(self.step)
@@ -408,26 +470,23 @@ class _Run:
         self._backup = self.learner.weights()
 
 
-def _read_checkpoint(path: Path) -> tuple[Weights, dict[str, Any]]:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
-            if not isinstance(state, dict) or "net" not in state:
-                raise ValueError("not ours")
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError, KeyError, ValueError):
-        raise BadInput(f"{path} is no checkpoint of training; give another file.") from None
-
-
 def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | None) -> NetConfig:
     own = {
         "ndim": training_set.ndim,
         "in_channels": training_set.items[0].image.shape[0],
         "n_classes": len(training_set.classes),
     }
+    choice = {k: getattr(config, k) for k in NetChoice.model_fields}
     if start is not None:
-        return start.card.net.model_copy(update=own)
-    choice = {k: getattr(config, k) for k in ("arch", "width", "depth", "attention", "residual")}
+        there = start.card.net
+        usual = {k: field.default for k, field in NetChoice.model_fields.items()}
+        other = [k for k in choice if choice[k] not in (usual[k], getattr(there, k))]
+        if other:
+            raise BadInput(
+                f"Model '{start.card.name}' has {other[0]} {getattr(there, other[0])}, not "
+                f"{choice[other[0]]}; leave {other[0]} out, or start from random weights."
+            )
+        return there.model_copy(update=own)
     spacing = training_set.spacing if training_set.ndim == 3 else ()
     return NetConfig(**choice, **own, spacing=spacing)
 

@@ -24,9 +24,9 @@ FLOORS = [
         "annotation holdout normalise patches augment optimiser judging losses metrics tiling"
         " instances device axes formats io atomic samples models models.* export export.*",
         "library",
-        "learner training inference",
+        "learner checkpoint training inference",
         "project session",
-        "hooks api cli demo gui gui.*",
+        "hooks api cli demo info gui gui.*",
     )
 ]
 WINDOWS = {"napari", "qtpy", "superqt", "magicgui", "PyQt5", "PyQt6", "PySide2", "PySide6"}

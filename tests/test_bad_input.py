@@ -496,7 +496,8 @@ CASES = [
     Case(
         "foreign checkpoint",
         lambda root: resuming(
-            root, safetensors.torch.save({"x": torch.ones(1)}, {"state": '{"net": 1}'})
+            root,
+            safetensors.torch.save({"state": torch.tensor([*b'{"for": 1}'], dtype=torch.uint8)}),
         ),
         r"state is a checkpoint of another network; give another file",
     ),

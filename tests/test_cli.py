@@ -17,7 +17,7 @@ import torch
 import zarr
 from PIL import Image as Pillow
 
-from napari_unet import __version__, cli, demo
+from napari_unet import __version__, cli, demo, info
 from napari_unet.cli import main
 from napari_unet.io import read_image, read_mask
 from napari_unet.library import load_model, read_card
@@ -135,7 +135,7 @@ def test_training_leaves_a_model_and_says_where(tmp_path, capsys):
     assert "a: YX read as C 1, Y 40, X 40; uint8" in said.err
     assert said.err.splitlines()[-1] == f"The model is in {(tmp_path / 'model').resolve()}"
     card = load_model(tmp_path / "model").card
-    assert (card.name, card.net.width, card.training.steps) == ("model", 4, 3)
+    assert (card.name, card.net.width, card.training["steps"]) == ("model", 4, 3)
     assert set(card.images) == {"a", "b"}
 
 
@@ -339,7 +339,7 @@ def test_masks_are_written_in_every_format(kind, trained, tmp_path, capsys):
     np.testing.assert_array_equal(read(tmp_path / f"out/a.{kind}"), np.load(tmp_path / "npy/a.npy"))
 
 
-def test_probabilities_and_uncertainty_are_written_beside_the_masks(trained, tmp_path):
+def test_probabilities_and_uncertainty_are_written_in_folders_of_their_own(trained, tmp_path):
     status = main(
         [
             "predict",
@@ -356,8 +356,8 @@ def test_probabilities_and_uncertainty_are_written_beside_the_masks(trained, tmp
     )
 
     assert status == 0
-    probability = tifffile.imread(tmp_path / "a_probabilities.tif").squeeze()
-    uncertainty = tifffile.imread(tmp_path / "a_uncertainty.tif").squeeze()
+    probability = tifffile.imread(tmp_path / "probabilities" / "a.tif").squeeze()
+    uncertainty = tifffile.imread(tmp_path / "uncertainty" / "a.tif").squeeze()
     assert probability.dtype == uncertainty.dtype == np.float32
     assert probability.shape == uncertainty.shape == (40, 40)
     np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), probability > 0.5)
@@ -594,8 +594,8 @@ def test_a_damaged_model_does_not_hide_the_others(trained, tmp_path, capsys):
 
 
 def test_info_describes_and_measures(monkeypatch, capsys):
-    measure = demo.self_test
-    monkeypatch.setattr(demo, "self_test", lambda device: measure(device, seconds=1.0))
+    measure = info.measure_speed
+    monkeypatch.setattr(info, "measure_speed", lambda device: measure(device, seconds=1.0))
     monkeypatch.setattr(demo, "SIZE", 64)
 
     assert main(["info", "--device", "cpu"]) == 0
@@ -657,3 +657,25 @@ def test_a_model_that_its_place_no_longer_takes_is_not_lost(tmp_path, monkeypatc
     assert status == 2
     assert "the disk is full" in said
     assert library.load_model(said.rpartition(" kept in ")[2]).weights
+
+
+def test_masks_are_evaluated_though_probabilities_lie_beside_them(trained, tmp_path):
+    predicted = str(tmp_path / "predicted")
+    images, masks = str(trained / "images"), str(trained / "masks")
+
+    assert main(["predict", str(trained / "model"), images, "--out", predicted, *FAST]) == 0
+    again = ["--probabilities", "--overwrite", *FAST]
+    assert main(["predict", str(trained / "model"), images, "--out", predicted, *again]) == 0
+    assert main(["evaluate", predicted, masks]) == 0
+
+
+def test_objects_of_a_time_series_end_with_their_time(trained, tmp_path):
+    series = np.stack([disk()] * 3)
+    tifffile.imwrite(tmp_path / "t.tif", series, metadata={"axes": "TYX"}, imagej=True)
+    out = ["--out", str(tmp_path / "out"), "--instances", *FAST]
+
+    assert main(["predict", str(trained / "model"), str(tmp_path / "t.tif"), *out]) == 0
+
+    labels = read_mask(tmp_path / "out" / "t.tif")
+    assert labels.shape == series.shape
+    assert np.array_equal(labels[0], labels[2])

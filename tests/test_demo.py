@@ -9,9 +9,9 @@ from PIL import Image as Pillow
 
 from napari_unet import demo
 from napari_unet.config import BACKGROUND
-from napari_unet.demo import describe_machine, run_demo, scribble, self_test
+from napari_unet.demo import run_demo, scribble
 from napari_unet.library import load_model
-from napari_unet.run import BadInput, Event, Trained
+from napari_unet.run import BadInput, Control, Event, Trained
 from napari_unet.samples import cells
 
 
@@ -27,7 +27,8 @@ def _small(monkeypatch):
 def run(out, seconds: float = 1.0, **options) -> tuple[list[str], list[Event]]:
     said: list[str] = []
     events: list[Event] = []
-    run_demo(out, seconds, **{"headless": True} | options, watch=events.append, say=said.append)
+    options = {"headless": True, "control": Control()} | options
+    run_demo(out, seconds, **options, watch=events.append, say=said.append)
     return said, events
 
 
@@ -101,26 +102,3 @@ def test_a_display_is_found_by_its_variable(variable, expected, monkeypatch):
     monkeypatch.setenv(variable, ":0")
 
     assert demo.has_display() is expected
-
-
-def test_the_machine_is_described():
-    lines = describe_machine("cpu")
-
-    assert lines[0].startswith("napari-unet ")
-    assert any(line.startswith("device      cpu") for line in lines)
-    assert any(line.startswith("GPU         not used: ") for line in lines)
-
-
-def test_the_self_test_measures(monkeypatch):
-    monkeypatch.setattr(demo, "SIZE", 64)
-
-    lines = self_test("cpu", seconds=1.0)
-
-    assert [line.split()[0] for line in lines] == ["arithmetic", "training", "prediction"]
-    assert float(lines[1].split()[1]) > 0
-    assert float(lines[2].split()[1]) > 0
-
-
-def test_a_self_test_that_had_no_time_says_so():
-    with pytest.raises(BadInput, match="took no two training steps in 1e-09 s; close"):
-        self_test("cpu", seconds=1e-9)

@@ -112,7 +112,9 @@ class TestWhatComes:
         labels = result(model, image).labels
 
         assert labels.shape == (3, 40, 44)
-        runner = inference._Runner(model, inference.choose_numerics("cpu", "float32"), False)
+        runner = inference._Runner(
+            model, inference.choose_numerics("cpu", "float32"), PredictConfig()
+        )
         alone = runner.logits(runner.net, stats.apply(image[:, 1]))[0] > 0
         assert np.array_equal(labels[1], alone.numpy())
 

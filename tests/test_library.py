@@ -49,7 +49,7 @@ def make(seed: int = 0, dice: float | None = 0.5, **net) -> Model:
         seen=(Stats(low=(1.5,), high=(9.25,)),),
         images={"a": "0" * 64},
         labelled=(5, 6, 7),
-        training=TrainConfig(steps=7, rate=0.003),
+        training=TrainConfig(steps=7, rate=0.003).model_dump(),
         numerics="float32 on cpu",
         software={"torch": torch.__version__},
         curve=((20, 0.25), (40, 0.5)),

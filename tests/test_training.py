@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet import learner
+from napari_unet import learner, training
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, TrainConfig, class_table
+from napari_unet.normalise import measure
+from napari_unet.patches import item_stats
 from napari_unet.run import (
     BadInput,
     Control,
@@ -125,7 +127,7 @@ class TestRun:
         assert list(card.images) == ["discs 0", "discs 1"]
         assert all(len(digest) == 64 for digest in card.images.values())
         assert sum(card.labelled) == 2 * 96 * 96
-        assert card.training.steps == 2
+        assert card.training["steps"] == 2
         assert len(card.seen) == 2
 
     def test_volumes(self):
@@ -286,7 +288,7 @@ class TestCheckpoint:
         path = tmp_path / "run.safetensors"
         path.write_bytes(content)
 
-        with pytest.raises(BadInput, match="is no checkpoint"):
+        with pytest.raises(BadInput, match="is no checkpoint of training"):
             list(train(TrainConfig(steps=1, **TINY), make_set(), checkpoint=path))
 
     def test_a_checkpoint_of_another_net_is_refused(self, tmp_path):
@@ -383,3 +385,103 @@ class TestGpu:
 
         assert [e for e in of(Noticed, events) if e.kind == "memory"]
         assert events[-1].step == 2
+
+
+class TestLateTrouble:
+    """What goes wrong after something was learned does not cost what was learned."""
+
+    def test_divergence_just_before_a_backup_does_not_poison_it(self, monkeypatch):
+        real = learner.segmentation_loss
+        calls = 0
+
+        def nan_once(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            return real(*arguments, **options) * (float("nan") if calls == 51 else 1)
+
+        monkeypatch.setattr(learner, "segmentation_loss", nan_once)
+        events = run(make_set(), steps=60)
+
+        assert [e.kind for e in of(Noticed, events)].count("diverged") == 1
+        assert all(torch.isfinite(w).all() for w in weights_of(events).values())
+
+    def test_divergence_without_end_keeps_the_best_so_far(self, monkeypatch):
+        real = learner.segmentation_loss
+        calls = 0
+
+        def nan_from_60_on(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            return real(*arguments, **options) * (float("nan") if calls > 60 else 1)
+
+        monkeypatch.setattr(learner, "segmentation_loss", nan_from_60_on)
+        events = run(make_set(6), steps=500)
+
+        assert events[-1].reason == "failed"
+        assert events[-1].dice is not None
+        assert "The best so far is kept." in of(Noticed, events)[-1].message
+
+    def test_a_checkpoint_that_cannot_be_written_is_told_and_the_model_kept(self, tmp_path):
+        (tmp_path / "file").write_text("not a folder")
+        path = tmp_path / "file" / "run.safetensors"
+
+        events = list(train(TrainConfig(steps=2, **TINY), make_set(), checkpoint=path))
+
+        assert [e.kind for e in of(Noticed, events)][-1] == "checkpoint"
+        assert events[-1].model.weights
+
+    def test_memory_that_runs_out_while_judging_does_not_stop_it(self, monkeypatch):
+        real = training.Judge.score
+        edges = []
+
+        def short_of_memory(self, *arguments, **options):
+            edges.append(self.edge)
+            if self.edge > 100:
+                raise MemoryError
+            return real(self, *arguments, **options)
+
+        monkeypatch.setattr(training.Judge, "score", short_of_memory)
+        events = run(make_set(6), steps=30)
+
+        assert edges[:2] == [256, 128]
+        assert events[-1].dice is not None
+
+
+def test_equal_seeds_give_equal_weights_with_dropout(tmp_path):
+    config = TrainConfig(steps=24, arch="classic", **TINY)
+    path = tmp_path / "run.safetensors"
+    whole = list(train(config, make_set()))
+    control = Control()
+    for event in train(config, make_set(), control, checkpoint=path):
+        if isinstance(event, Stepped) and event.step >= 9:
+            control.stop()
+    rest = list(train(config, make_set(), checkpoint=path))
+
+    assert equal(weights_of(whole), weights_of(rest))
+
+
+def test_a_pause_after_a_stop_does_not_wait_for_ever():
+    control = Control()
+    control.stop()
+    control.pause()
+
+    events = list(train(TrainConfig(**TINY), make_set(), control))
+
+    assert events[-1].reason == "stopped"
+
+
+def test_an_architecture_that_contradicts_the_start_is_refused():
+    first = run(make_set(), steps=1)[-1].model
+
+    with pytest.raises(BadInput, match="has arch compact, not simple"):
+        list(train(TrainConfig(steps=1, arch="simple"), make_set(), start=first))
+
+
+def test_planes_of_a_stack_keep_its_intensities():
+    stack = TrainingSet(class_table(1))
+    image, mask = discs(0)
+    known = measure(np.concatenate([image, image * 0]))
+
+    stack.add("plane", image, mask, complete=True, stats=known)
+
+    assert item_stats(stack.items[0]) == known

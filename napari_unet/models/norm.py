@@ -60,9 +60,10 @@ class GroupNorm(nn.GroupNorm):
 
     def _remember(self, x: Tensor) -> None:  # (B, C, *spatial)
         assert self.sums is not None
-        wide = x.transpose(0, 1).reshape(self.num_groups, -1).double()
-        number = torch.full((self.num_groups,), wide.shape[1], device=x.device)
-        self.sums += torch.stack([number, wide.sum(1), (wide * wide).sum(1)]).cpu()
+        wide = x.transpose(0, 1).reshape(self.num_groups, -1).float()
+        var, mean = torch.var_mean(wide, 1, correction=0)
+        var, mean = var.cpu().double(), mean.cpu().double()  # Metal has no doubles
+        self.sums += wide.shape[1] * torch.stack([torch.ones_like(mean), mean, var + mean**2])
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """What remains of the norm with the remembered statistics, for each channel: (C,), (C,)."""
