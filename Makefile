@@ -30,6 +30,6 @@ bench: ## compare accuracy on the data sets in a folder: make bench DATA=DIR
 	@.venv/bin/python benchmarks/handful.py --data "$(DATA)" $(ARGS)
 
 clean: ## remove everything made here: environments, caches, builds
-	rm -rf .venv .venv-headless build dist demo-output .coverage
+	rm -rf .venv .venv-headless build dist napari-unet-demo .coverage
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

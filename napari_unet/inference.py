@@ -31,10 +31,11 @@ from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
 from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows
 
 # Memory that the activations of one tile may take; of a CUDA GPU, a third of what is free.
-TILE_BYTES = {"cpu": 1200 * 10**6, "mps": 2000 * 10**6}
+# In a volume halos weigh more than anything; in a plane, smaller activations are sooner in place.
+TILE_BYTES = {2: 600 * 10**6, 3: 1200 * 10**6}
 IN_MEMORY = 2**28  # bytes of a result that is not put on disk
 # A net with statistics of its tile takes them from so many windows of this edge of a large image.
-SHARED_WINDOWS, SHARED_EDGE = 4, {2: 512, 3: 64}
+SHARED_WINDOWS, SHARED_EDGE = 4, {2: 256, 3: 48}
 
 
 @dataclass
@@ -201,7 +202,7 @@ class _Runner:
         if device.type == "cuda":
             limit = torch.cuda.mem_get_info(device)[0] / 3
         else:
-            limit = TILE_BYTES[device.type]
+            limit = TILE_BYTES[self.ndim]
         size = 4 if self.numerics.dtype == torch.float32 else 2
         return fit_edges(shape, self.net.halo, limit / (activations(self.net) * size))
 

@@ -51,19 +51,24 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.sums is not None:
-            self._remember(x)
+            return self._remember(x)
         half = x.dtype in (torch.bfloat16, torch.float16)
         if half and x.device.type == "cpu" and torch.is_grad_enabled():
             return _HalfGroupNormRelu.apply(x, self.weight, self.bias, self.num_groups, self.eps)
         # Group norm keeps its input for the backward pass, so its output may be overwritten.
         return F.relu(super().forward(x), inplace=True)
 
-    def _remember(self, x: Tensor) -> None:  # (B, C, *spatial)
+    def _remember(self, x: Tensor) -> Tensor:  # (B, C, *spatial)
         assert self.sums is not None
-        wide = x.transpose(0, 1).reshape(self.num_groups, -1).float()
-        var, mean = torch.var_mean(wide, 1, correction=0)
-        var, mean = var.cpu().double(), mean.cpu().double()  # Metal has no doubles
-        self.sums += wide.shape[1] * torch.stack([torch.ones_like(mean), mean, var + mean**2])
+        size = len(x), x.shape[1], x[0, 0].numel()
+        y, mean, rstd = torch.native_group_norm(
+            x, self.weight, self.bias, *size, self.num_groups, self.eps
+        )
+        mean, rstd = mean.cpu().double(), rstd.cpu().double()  # (B, groups)
+        squares = rstd**-2 - self.eps + mean**2
+        number = size[1] // self.num_groups * size[2]
+        self.sums += number * torch.stack([torch.ones_like(mean), mean, squares]).sum(1)
+        return y.relu_()
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """What remains of the norm with the remembered statistics, for each channel: (C,), (C,)."""
