@@ -18,7 +18,7 @@ Norm = Literal["group", "batch", "layer", "none"]
 class _HalfGroupNormRelu(torch.autograd.Function):
     """Group norm and ReLU of half-precision numbers on a CPU.
 
-    torch's forward is fast, its backward 10 to 30 times slower than the same in float32.
+    torch's forward is fast, its backward several times slower than the same in float32.
     """
 
     @staticmethod
