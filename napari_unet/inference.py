@@ -35,7 +35,7 @@ from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows
 TILE_BYTES = {2: 600 * 10**6, 3: 1200 * 10**6}
 IN_MEMORY = 2**28  # bytes of a result that is not put on disk
 # A net with statistics of its tile takes them from so many windows of this edge of a large image.
-SHARED_WINDOWS, SHARED_EDGE = 4, {2: 256, 3: 48}
+SHARED_WINDOWS, SHARED_EDGE = 4, {2: 512, 3: 64}
 
 
 @dataclass

@@ -73,10 +73,11 @@ def _middle(region: Region) -> list[float]:
 
 
 def spread_windows(shape: tuple[int, ...], edge: int, number: int) -> list[Region]:
-    """About so many windows of one edge, spread evenly over an image."""
+    """About so many windows of one edge, each in the middle of its part of the image."""
     per_axis = max(1, round(number ** (1 / len(shape))))
     axes = []
     for n in shape:
-        starts = np.unique(np.linspace(0, max(0, n - edge), per_axis).astype(int)).tolist()
+        middles = (np.arange(per_axis) + 0.5) / per_axis * n
+        starts = np.unique(np.clip(middles - edge / 2, 0, max(0, n - edge)).astype(int)).tolist()
         axes.append([slice(a, min(a + edge, n)) for a in starts])
     return list(itertools.product(*axes))
