@@ -35,7 +35,7 @@ from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows
 TILE_BYTES = {2: 600 * 10**6, 3: 1200 * 10**6}
 IN_MEMORY = 2**28  # bytes of a result that is not put on disk
 # A net with statistics of its tile takes them from so many windows of this edge of a large image.
-SHARED_WINDOWS, SHARED_EDGE = 4, {2: 512, 3: 64}
+SHARED_WINDOWS, SHARED_EDGE, SHARED_MARGIN = 4, {2: 512, 3: 64}, 0.125
 
 
 @dataclass
@@ -220,7 +220,7 @@ class _Runner:
         if len(tiles) == 1 or self.net.tile_independent:
             return self.net
         net = copy.deepcopy(self.net)
-        windows = spread_windows(shape, SHARED_EDGE[self.ndim], SHARED_WINDOWS)
+        windows = spread_windows(shape, SHARED_EDGE[self.ndim], SHARED_WINDOWS, SHARED_MARGIN)
         with self.numerics.autocast():
             net.share_statistics(self._send(read(window)) for window in windows)
         return net

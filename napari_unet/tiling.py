@@ -72,12 +72,15 @@ def _middle(region: Region) -> list[float]:
     return [(s.start + s.stop) / 2 for s in region]
 
 
-def spread_windows(shape: tuple[int, ...], edge: int, number: int) -> list[Region]:
-    """About so many windows of one edge, each in the middle of its part of the image."""
+def spread_windows(
+    shape: tuple[int, ...], edge: int, number: int, margin: float = 0.0
+) -> list[Region]:
+    """About so many windows of one edge, spread evenly between the borders or the margins."""
     per_axis = max(1, round(number ** (1 / len(shape))))
     axes = []
     for n in shape:
-        middles = (np.arange(per_axis) + 0.5) / per_axis * n
-        starts = np.unique(np.clip(middles - edge / 2, 0, max(0, n - edge)).astype(int)).tolist()
+        room = max(0, n - edge)
+        places = np.linspace(margin * room, (1 - margin) * room, per_axis)
+        starts = np.unique(places.astype(int)).tolist()
         axes.append([slice(a, min(a + edge, n)) for a in starts])
     return list(itertools.product(*axes))

@@ -127,6 +127,11 @@ class TestSpreadWindows:
         assert sorted({w[0].start for w in windows}) == [0, 175, 350]
         assert sorted({w[1].start for w in windows}) == [0, 20, 40]
 
+    def test_keep_a_margin_where_asked_to(self):
+        windows = spread_windows((400, 450), 50, 4, margin=0.125)
+        assert sorted({w[0].start for w in windows}) == [43, 306]
+        assert sorted({w[1].start for w in windows}) == [50, 350]
+
 
 class TestFitEdges:
     def test_what_fits_is_not_cut(self):
