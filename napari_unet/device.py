@@ -95,7 +95,13 @@ def _likes_channels_last(device: torch.device, ndim: int) -> bool:
 
 @lru_cache
 def _fastest(device: str, ndim: int) -> Numerics:
-    timings = self_test(device, ndim)
+    threads = torch.get_num_threads()
+    # One thread never waits for another, so that a busy machine does not disturb the comparison.
+    torch.set_num_threads(1)
+    try:
+        timings = self_test(device, ndim)
+    finally:
+        torch.set_num_threads(threads)
     plain = Numerics(torch.device(device), torch.float32, False)
     best = min(timings, key=lambda n: timings[n])
     return best if timings[best] * CLEARLY < timings[plain] else plain

@@ -15,6 +15,7 @@ COST = 1.25
 # From so many images on, whole images are held out.
 MANY_IMAGES = 5
 WINDOWS = 8  # held-out rectangles at most
+LEAST = 2000  # held-out pixels; a score on fewer, such as a stroke or two, is chance
 
 
 class HoldOut:
@@ -40,7 +41,7 @@ class HoldOut:
                 self.roles[item.name] = np.zeros(grid, np.uint8)
                 self.windows[item.name] = []
                 self._trained[item.name] = np.zeros(grid, bool)
-        if self.share and items:
+        if self.share * sum(i.labelled for i in items) >= LEAST:
             if sum(i.labelled > 0 for i in items) >= MANY_IMAGES:
                 self._hold_images(items)
             self._hold_windows(items)  # where images did not suffice
