@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from napari_unet.config import BACKGROUND, MAX_CLASSES, UNLABELLED, SegClass
 from napari_unet.run import BadInput
@@ -19,6 +20,8 @@ from napari_unet.run import BadInput
 BLOCK = {2: 32, 3: 16}
 # More distinct values than this in a mask are taken for objects, not classes.
 MANY_VALUES = 32
+# So many values, each in one piece, are objects too: classes come in several pieces.
+FEW_VALUES = 4
 
 Region = tuple[slice, ...]
 
@@ -266,6 +269,17 @@ def mask_values(masks: Iterable[np.ndarray]) -> list[int]:
     for mask in masks:
         found.update(np.unique(mask).tolist())
     return sorted(int(v) for v in found)
+
+
+def are_objects(masks: Sequence[np.ndarray], values: list[int]) -> bool | None:
+    """Whether each of several values is one connected object in every mask; None if unclear."""
+    if sum(v > 0 for v in values) < FEW_VALUES or len(values) > MANY_VALUES:
+        return None
+    for mask in masks:
+        for value in np.unique(mask[mask > 0]):
+            if ndimage.label(mask == value)[1] > 1:
+                return None
+    return True
 
 
 def guess_mapping(values: list[int]) -> Mapping:

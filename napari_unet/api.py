@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from napari_unet.annotation import Mapping, TrainingSet, guess_mapping, mask_values
+from napari_unet.annotation import (
+    Mapping,
+    TrainingSet,
+    are_objects,
+    guess_mapping,
+    mask_values,
+)
 from napari_unet.config import (
     BACKGROUND,
     MAX_CLASSES,
@@ -171,6 +177,8 @@ def make_training_set(
         )
     values = mask_values(mask for _, mask in pairs)
     if mapping is None:
+        if objects is None and not sparse:
+            objects = are_objects([mask for _, mask in pairs], values)
         mapping = _mapping(values, sparse, objects, n_classes=len(classes) if classes else None)
     n = len(classes) if classes else mapping.n_classes
     if n < mapping.n_classes:

@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: Any, name: str, run: Callable[..., int | None], text: str) -> Any:
-    parser = commands.add_parser(name, help=text, description=text)
+    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     parser.set_defaults(run=run)
     return parser
 
@@ -178,7 +178,11 @@ def _train(arguments: argparse.Namespace) -> int:
     with _stops_on_interrupt(control):
         model = finish(events, control, report)
         if model.card.current and not model.card.current.steps:
-            raise BadInput("Training was stopped before its first step; no model was written.")
+            why = "stopped" if control.stopped else f"over, after --seconds {config.seconds:g},"
+            raise BadInput(
+                f"Training was {why} before its first step and no model was written; give it "
+                "more time."
+            )
         _say(f"The model is in {_saved(model, arguments.out).resolve()}")
     return 0
 
@@ -201,6 +205,7 @@ def _saved(model: Model, out: Path) -> Path:
 def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingSet, list[str]]:
     """Images and masks as a training set, and how they were understood, in lines."""
     from napari_unet.api import make_training_set
+    from napari_unet.config import BACKGROUND
 
     pairs = read_pairs(arguments.images, arguments.masks, arguments.axes)
     training_set, mapping = make_training_set(
@@ -212,7 +217,11 @@ def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingS
         slices=arguments.slices,
         border=border,
     )
-    masks = [] if arguments.sparse else [f"masks: {mapping.describe()} (--map corrects this)"]
+    strokes = (
+        ", and --sparse says that they are strokes" if mapping.values.get(BACKGROUND) == 0 else ""
+    )
+    hint = f"(--map corrects this{strokes})"
+    masks = [] if arguments.sparse else [f"masks: {mapping.describe()} {hint}"]
     return training_set, masks + [image.describe() for image, _ in pairs[:3]]
 
 

@@ -14,6 +14,7 @@ from napari_unet.annotation import (
     BLOCK,
     Mapping,
     TrainingSet,
+    are_objects,
     block_grid,
     count_blocks,
     guess_mapping,
@@ -274,3 +275,15 @@ class TestMapping:
     def test_is_told_in_words(self):
         assert Mapping({0: 0, 255: 1}).describe() == "0 is background, 255 is class 1"
         assert "object" in Mapping({}, objects=True).describe()
+
+
+def test_several_values_of_one_piece_each_are_objects():
+    objects = np.zeros((20, 20), np.uint8)
+    for number in range(1, 6):
+        objects[number * 3 : number * 3 + 2, 2:9] = number
+    classes = objects.copy()
+    classes[0, 15:] = 3  # a second piece
+
+    assert are_objects([objects, objects], [0, 1, 2, 3, 4, 5]) is True
+    assert are_objects([objects, classes], [0, 1, 2, 3, 4, 5]) is None
+    assert are_objects([np.minimum(objects, 2)], [0, 1, 2]) is None
