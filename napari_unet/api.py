@@ -23,11 +23,10 @@ from napari_unet.config import (
     UNLABELLED,
     Frozen,
     PredictConfig,
-    SegClass,
     TrainConfig,
     class_table,
 )
-from napari_unet.export import export_labels as export_mask
+from napari_unet.export import export_labels
 from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
 from napari_unet.io import Image, as_image, mask_colors, read_image, read_mask
@@ -346,18 +345,3 @@ def _axes_for(image: Any, model: Model) -> str | None:
     if len(shape) == net.ndim + 1 and shape[0] == net.in_channels:
         return "C" + spatial
     return None
-
-
-def export_labels(
-    path: str | Path,
-    mask: Any,
-    like: Any = None,
-    classes: tuple[SegClass, ...] | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write a mask in the format its suffix names; pixel size and unit are those of `like`.
-
-    `like` is the image that the mask was made from, or its path.
-    """
-    image = read_image(like) if isinstance(like, str | Path) else like
-    return export_mask(path, mask, image, classes, overwrite)

@@ -58,6 +58,14 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         _sync(path.parent)
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Find out before the work, not after, that its result cannot be written at a place."""
+    probe = path.parent / f".{path.name}.probe"
+    with atomic_folder(probe, overwrite=True):
+        pass
+    probe.rmdir()
+
+
 @contextmanager
 def _at(
     path: Path, overwrite: bool, is_other_kind: Callable[[Path], bool], kind: str

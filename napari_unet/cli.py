@@ -160,13 +160,16 @@ def _add_train(commands: Any) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from napari_unet.api import finish, first_weights
+    from napari_unet.atomic import refuse_unwritable
     from napari_unet.config import TrainConfig
+    from napari_unet.library import check_place
     from napari_unet.training import train
 
     config = _settings(TrainConfig, arguments, TRAIN_FLAGS)
-    _refuse_unwritable(arguments.out)
+    check_place(arguments.out)
+    refuse_unwritable(arguments.out)
     if arguments.checkpoint:
-        _refuse_unwritable(arguments.checkpoint, model=False)
+        refuse_unwritable(arguments.checkpoint)
     training_set, introduction = _understood(arguments, config.border)
     start = first_weights(arguments.init)
     control = Control()
@@ -274,19 +277,6 @@ def _parse_map(text: str) -> Mapping:
     if any(not 0 <= c <= 254 for c in values.values()):
         raise BadInput(f"--map {text}: classes are 1..254 and 0 is background; give such numbers.")
     return Mapping(values)
-
-
-def _refuse_unwritable(out: Path, model: bool = True) -> None:
-    """Find out before the work, not after, that its result cannot be written."""
-    from napari_unet.atomic import atomic_folder
-    from napari_unet.library import check_place
-
-    if model:
-        check_place(out)
-    probe = out.parent / f".{out.name}.probe"
-    with atomic_folder(probe, overwrite=True):
-        pass
-    probe.rmdir()
 
 
 class _TrainReport:

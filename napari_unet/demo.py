@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.annotation import TrainingSet
 from napari_unet.api import finish, finish_prediction, make_settings
-from napari_unet.atomic import atomic_file, atomic_folder
+from napari_unet.atomic import atomic_file, refuse_unwritable
 from napari_unet.config import BACKGROUND, SegClass, TrainConfig, class_table
 from napari_unet.export import export_labels
 from napari_unet.inference import predict
@@ -58,9 +58,7 @@ def _claim(out: Path) -> None:
     used = out.exists() and not (out.is_dir() and not any(out.iterdir()))
     if used and not (out / "model" / "model.json").is_file():
         raise BadInput(f"{out} exists and is not a demo's folder; give another with --out.")
-    with atomic_folder(out / ".probe", overwrite=True):  # before the work, not after
-        pass
-    (out / ".probe").rmdir()
+    refuse_unwritable(out / "model")
 
 
 def scribble(truth: np.ndarray, seed: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,11 @@ class Numerics:
     def place(self, net: Any) -> Any:
         """A net moved to the device, its weights laid out for it."""
         return net.to(self.device, memory_format=self.layout(net.config.ndim))
+
+    def send(self, pixels: np.ndarray) -> Tensor:
+        """An image (C, *spatial) on the device, as a batch of one in the layout nets read."""
+        batch = torch.from_numpy(pixels)[None].to(self.device)
+        return batch.contiguous(memory_format=self.layout(pixels.ndim - 1))
 
     def layout(self, ndim: int) -> torch.memory_format:
         if not self.channels_last:

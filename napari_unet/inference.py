@@ -81,7 +81,7 @@ def predict(
             if not ran_out_of_memory(error):
                 raise
         free_memory(numerics.device)
-        edges = tuple(edge // 2 for edge in edges)
+        edges = tuple(max(1, edge // 2) for edge in edges)
         if max(edges) < 16:
             raise BadInput(
                 f"There is not enough memory on {numerics.device} for even a small tile; close "
@@ -209,7 +209,6 @@ class _Runner:
     def plan(
         self, shape: tuple[int, ...], edges: tuple[int, ...], focus: tuple[int, ...] | None
     ) -> list[Tile]:
-        edges = tuple(max(1, edge) for edge in edges)
         return plan_tiles(shape, edges, self.net.halo, self.net.stride, focus)
 
     @torch.inference_mode()
@@ -222,13 +221,13 @@ class _Runner:
         net = copy.deepcopy(self.net)
         windows = spread_windows(shape, SHARED_EDGE[self.ndim], SHARED_WINDOWS, SHARED_MARGIN)
         with self.numerics.autocast():
-            net.share_statistics(self._send(read(window)) for window in windows)
+            net.share_statistics(self.numerics.send(read(window)) for window in windows)
         return net
 
     @torch.inference_mode()
     def logits(self, net: Net, pixels: np.ndarray) -> Tensor:
         """Logits (K, *spatial) of normalised pixels (C, *spatial)."""
-        x = self._send(pixels)
+        x = self.numerics.send(pixels)
         mirrored = [(), (-1,), (-2,), (-1, -2)] if self.flips else [()]
         total: Tensor | None = None
         for axes in mirrored:
@@ -243,10 +242,6 @@ class _Runner:
     @property
     def _layout(self) -> torch.memory_format:
         return self.numerics.layout(self.ndim)
-
-    def _send(self, pixels: np.ndarray) -> Tensor:
-        x = torch.from_numpy(pixels)[None].to(self.numerics.device)
-        return x.contiguous(memory_format=self._layout)
 
 
 def activations(net: Net) -> float:

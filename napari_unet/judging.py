@@ -52,10 +52,8 @@ class Judge:
         wanted = [np.arange(s.start - h, s.stop + h) for s, h in pairs]
         pixels = item_stats(item).apply(gather(item.image, wanted))
         self.pixels += pixels[0].size
-        x = torch.from_numpy(pixels)[None].to(self.numerics.device)
-        x = x.contiguous(memory_format=self.numerics.layout(net.config.ndim))
         with self.numerics.autocast():
-            logits = net(x)[0]
+            logits = net(self.numerics.send(pixels))[0]
         logits = logits[(slice(None), *(slice(h, h + s.stop - s.start) for s, h in pairs))]
         labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
         return confusion(labels.cpu().numpy(), item.annotation[region], self.classes)

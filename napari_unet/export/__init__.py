@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.atomic import atomic_file, atomic_folder
 from napari_unet.config import PALETTE, SegClass
-from napari_unet.io import Image
+from napari_unet.io import Image, read_image
 from napari_unet.run import BadInput
 
 _TILE = 256
@@ -45,10 +45,12 @@ def export_labels(
 ) -> Path:
     """Write a mask, 0 for background, in the format its suffix names and the smallest type.
 
-    Axes, pixel size and unit are those of the image `like`; a palette takes the class colours.
+    Axes, pixel size and unit are those of the image `like`, itself or its path; a palette takes the
+    class colours.
     """
     path = Path(path)
     writer = _writer(path, WRITERS)
+    like = read_image(like) if isinstance(like, str | Path) else like
     mask = _array(mask)
     if mask.dtype.kind not in "biu":
         raise BadInput(f"{path} is to hold labels, not {mask.dtype}: give an integer mask.")
