@@ -94,7 +94,8 @@ class TrainingSet:
     ) -> None:
         """Add an image (C, *spatial) and its annotation; complete makes zeros background.
 
-        `stats` are its intensities where they are known, such as those of the stack it is from.
+        `stats` are its intensities where they are known, such as those of the stack it is from, or
+        a function that measures them when they are needed.
         """
         shape = tuple(image.shape[1:])
         self._check_image(name, image)

@@ -6,32 +6,67 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet import samples
-
 LayerData = tuple[np.ndarray, dict[str, Any], str]
+
+# Keys of the manifest's sample data, in the order in which an empty viewer offers them.
+SAMPLES = {
+    "cells": "Cells",
+    "tissue": "Stained tissue",
+    "volume": "Volume",
+    "histology": "Histology",
+    "retina": "Retina",
+    "coins": "Coins",
+}
 
 
 def _layers(
     name: str, image_and_mask: tuple[np.ndarray, np.ndarray], **image: Any
 ) -> list[LayerData]:
-    """Lay an image's true mask over it."""
+    """An image, and its true mask, hidden so that it does not lie in the way of painting."""
     pixels, mask = image_and_mask
     return [
         (pixels, {"name": name, **image}, "image"),
-        (mask, {"name": f"{name} mask", "opacity": 0.5}, "labels"),
+        (mask, {"name": f"{name}: truth", "visible": False, "opacity": 0.5}, "labels"),
     ]
 
 
 def sample_cells() -> list[LayerData]:
     """Generate cells in one grey plane."""
-    return _layers("cells", samples.cells(seed=0, size=256))
+    from napari_unet.samples import cells
+
+    return _layers("cells", cells(seed=0, size=512))
 
 
 def sample_tissue() -> list[LayerData]:
     """Generate stained tissue in colour."""
-    return _layers("tissue", samples.tissue(seed=0, size=256), rgb=True)
+    from napari_unet.samples import tissue
+
+    return _layers("tissue", tissue(seed=0, size=512), rgb=True)
 
 
 def sample_volume() -> list[LayerData]:
     """Generate a grey volume."""
-    return _layers("volume", samples.volume(seed=0, shape=(32, 128, 128)))
+    from napari_unet.samples import volume
+
+    return _layers("volume", volume(seed=0, shape=(32, 128, 128)))
+
+
+def sample_histology() -> list[LayerData]:
+    """Open scikit-image's stained section of a colon."""
+    from skimage.data import immunohistochemistry
+
+    return [(immunohistochemistry(), {"name": "histology", "rgb": True}, "image")]
+
+
+def sample_retina() -> list[LayerData]:
+    """Open scikit-image's fundus photograph."""
+    from skimage.data import retina
+
+    return [(retina(), {"name": "retina", "rgb": True}, "image")]
+
+
+def sample_coins() -> list[LayerData]:
+    """Open scikit-image's photograph of coins."""
+    from skimage.data import coins
+
+    return [(coins(), {"name": "coins"}, "image")]

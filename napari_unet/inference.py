@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +27,11 @@ from napari_unet.models import Net
 from napari_unet.models.nested import NestedUNet
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
-from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows
+from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows, zeros
 
 # Memory that the activations of one tile may take; of a CUDA GPU, a third of what is free.
 # In a volume halos weigh more than anything; in a plane, smaller activations are sooner in place.
 TILE_BYTES = {2: 600 * 10**6, 3: 1200 * 10**6}
-IN_MEMORY = 2**28  # bytes of a result that is not put on disk
 # A net with statistics of its tile takes them from so many windows of this edge of a large image.
 SHARED_WINDOWS, SHARED_EDGE, SHARED_MARGIN = 4, {2: 512, 3: 64}, 0.125
 
@@ -53,15 +51,16 @@ def predict(
     config: PredictConfig | None = None,
     control: Control | None = None,
     target: Target | None = None,
+    stats: Stats | None = None,
 ) -> Iterator[Event]:
     """Predict an image (C, *spatial), numpy or lazy; the last event holds the result.
 
     A 2-D model takes a stack (C, T, Z, Y, X) plane by plane. After a stop, tiles that were not
-    reached hold 0.
+    reached hold 0. `stats` are the intensities of the whole of which the image is a part.
     """
     config, control = config or PredictConfig(), control or Control()
     check_image(model, image)
-    stats = measure(image, *model.card.percentiles)
+    stats = stats or measure(image, *model.card.percentiles)
     if outside(stats, list(model.card.seen)):
         yield Noticed(
             "range",
@@ -95,17 +94,10 @@ def new_target(model: Model, shape: tuple[int, ...], config: PredictConfig) -> T
     """Arrays for the result that was asked for: in memory, or on disk where they are large."""
     classes = len(model.card.classes)
     return Target(
-        _zeros(shape, np.uint8),
-        _zeros((classes, *shape), np.float32) if config.probabilities else None,
-        _zeros(shape, np.float32) if config.uncertainty else None,
+        zeros(shape, np.uint8),
+        zeros((classes, *shape), np.float32) if config.probabilities else None,
+        zeros(shape, np.float32) if config.uncertainty else None,
     )
-
-
-def _zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
-        return np.zeros(shape, dtype)
-    # A file without a name: it goes when the array does.
-    return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)
 
 
 def check_image(model: Model, image: Any, what: str = "The image") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from threading import Lock
@@ -212,9 +212,9 @@ def _along(axis: int, outside: np.ndarray, ndim: int) -> tuple[Any, ...]:
 
 def item_stats(item: Item) -> Stats:
     """The item's intensity statistics, measured once."""
-    if "stats" not in item.cache:
-        item.cache["stats"] = measure(item.image)
-    stats: Stats = item.cache["stats"]
+    known: Stats | Callable[[], Stats] | None = item.cache.get("stats")
+    stats = measure(item.image) if known is None else known() if callable(known) else known
+    item.cache["stats"] = stats
     return stats
 
 

@@ -15,12 +15,13 @@ class BadInput(ValueError):
 
 
 class Control:
-    """Pause, resume and stop an engine from any thread; it asks between steps and tiles."""
+    """Pause, resume, stop and ask an engine from any thread; it looks between steps and tiles."""
 
     def __init__(self) -> None:
         self._go = threading.Event()
         self._go.set()
         self._stop = threading.Event()
+        self._asked = threading.Event()
 
     def pause(self) -> None:
         self._go.clear()
@@ -32,6 +33,16 @@ class Control:
         self._stop.set()
         self._go.set()
 
+    def ask(self) -> None:
+        """Ask training for its model as it is now; it answers with Peeked, paused or not."""
+        self._asked.set()
+
+    def take_question(self) -> bool:
+        """Whether something was asked; it counts as answered then."""
+        asked = self._asked.is_set()
+        self._asked.clear()
+        return asked
+
     @property
     def paused(self) -> bool:
         return not self._go.is_set()
@@ -41,8 +52,8 @@ class Control:
         return self._stop.is_set()
 
     def wait_while_paused(self) -> None:
-        """Wait, but not past a stop, even if a pause came after it."""
-        while not self.stopped and not self._go.wait(0.1):
+        """Wait, but not past a stop, even if a pause came after it, nor past a question."""
+        while not (self.stopped or self._asked.is_set() or self._go.wait(0.05)):
             pass
 
 
@@ -107,14 +118,23 @@ class Woke(Event):
 
 
 @dataclass(frozen=True)
+class Peeked(Event):
+    """The model as it is now, with the averaged weights: control asked for it."""
+
+    step: int
+    model: Model
+
+
+@dataclass(frozen=True)
 class Trained(Event):
-    """Training is over; the model holds the best weights."""
+    """Training is over; the model holds the best weights, and last those of the last step."""
 
     reason: Literal["seconds", "steps", "stopped", "failed"]
     step: int
     seconds: float
     dice: float | None
     model: Model
+    last: Model
 
 
 @dataclass(frozen=True)

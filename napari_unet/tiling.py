@@ -1,9 +1,10 @@
-"""Cutting an image of any size into tiles whose nets see as much as they would of the whole."""
+"""Cutting an image of any size into tiles that see as much as the whole, and room for results."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from napari_unet.annotation import Region
 
 SMALLEST = 32  # edge of a tile that is not cut further
+IN_MEMORY = 2**28  # bytes of a result that is not put on disk
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,10 @@ def spread_windows(
         starts = np.unique(places.astype(int)).tolist()
         axes.append([slice(a, min(a + edge, n)) for a in starts])
     return list(itertools.product(*axes))
+
+
+def zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An array of zeros; a large one lies in a file without a name, which goes when it does."""
+    if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
+        return np.zeros(shape, dtype)
+    return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)

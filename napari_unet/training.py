@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from napari_unet import __version__
-from napari_unet.annotation import TrainingSet
+from napari_unet.annotation import Item, TrainingSet
+from napari_unet.cards import Card, Version, fingerprint, now
 from napari_unet.checkpoint import read_checkpoint, write_checkpoint
 from napari_unet.config import NetChoice, NetConfig, TrainConfig
 from napari_unet.device import choose_device, choose_numerics, free_memory, ran_out_of_memory
 from napari_unet.holdout import HoldOut
 from napari_unet.judging import Judge
 from napari_unet.learner import Learner, Weights, copied, under
-from napari_unet.library import Card, Model, Version, fingerprint, now
+from napari_unet.library import Model
 from napari_unet.metrics import mean
 from napari_unet.models import Net, build
 from napari_unet.patches import Sampler, item_stats
@@ -29,6 +30,7 @@ from napari_unet.run import (
     Control,
     Event,
     Noticed,
+    Peeked,
     Rested,
     Scored,
     Started,
@@ -66,6 +68,8 @@ def train(
         run.load_checkpoint(checkpoint)
     yield from run.begin()
     while not (control.stopped or run.spent or run.failed):
+        if control.take_question():
+            yield run.peek()
         if control.paused:
             with run.clock_stopped():
                 control.wait_while_paused()
@@ -218,10 +222,10 @@ class _Run:
 
     def _judge_the_best(self) -> None:
         """The score that the model carries is that on all that was held out, not on a sample."""
-        if self.best is not None:
-            self.learner.average.load_state_dict(self.best)
-            dice = mean(self.jury.score(self.learner.average, self.sampler.items, whole=True))
-            self.best_dice = self.best_dice if dice is None else dice
+        assert self.best is not None
+        self.learner.average.load_state_dict(self.best)
+        dice = mean(self.jury.score(self.learner.average, self.sampler.items, whole=True))
+        self.best_dice = self.best_dice if dice is None else dice
 
     def rest(self) -> Event:
         self.resting = True
@@ -240,10 +244,15 @@ class _Run:
             yield from self.save_checkpoint(checkpoint)
         if self.step and self._holds_out:
             yield from self.judge()
+        last = self._model(self.step, self.curve[-1][1] if self.curve else None)
+        if self.best is not None:
             self._judge_the_best()
-        weights = self.learner.average.state_dict() if self.best is None else self.best
-        model = Model(self._card(), {k: v.to("cpu").contiguous() for k, v in weights.items()})
-        yield Trained(self._reason(control), self.step, self.seconds, self._dice, model)
+        model = last if self.best is None else self._model(self.best_step, self.best_dice)
+        yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
+
+    def peek(self) -> Event:
+        """The model as it is now."""
+        return Peeked(self.step, self._model(self.step, None))
 
     # --- time, budget and patience ---
 
@@ -385,11 +394,16 @@ class _Run:
     def _dice(self) -> float | None:
         return None if self.best is None else self.best_dice
 
-    def _card(self) -> Card:
+    def _model(self, step: int, dice: float | None) -> Model:
+        """The averaged weights, copied, with what is to be said of them."""
+        weights = self.learner.average.state_dict()
+        copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in weights.items()}
+        return Model(self._card(step, dice), copies)
+
+    def _card(self, step: int, dice: float | None) -> Card:
         items = self.set.items
-        step = self.step if self.best is None else self.best_step
         version = Version(
-            number=1, created=now(), steps=step, seconds=round(self.seconds, 2), dice=self._dice
+            number=1, created=now(), steps=step, seconds=round(self.seconds, 2), dice=dice
         )
         return Card(
             name=self.name,
@@ -399,7 +413,7 @@ class _Run:
             spacing=self.set.spacing,
             unit=self.set.unit,
             seen=tuple(item_stats(i) for i in items),
-            images={i.name: fingerprint(i.image) for i in items},
+            images={i.name: _identify(i) for i in items},
             labelled=tuple(self.set.counts.tolist()),
             training=self.config.model_dump(),
             numerics=f"{self.numerics.name} on {self.numerics.device}",
@@ -468,6 +482,14 @@ class _Run:
         self._losses = tuple(state["losses"])
         self._judged = tuple(state["judged"])
         self._backup = self.learner.weights()
+
+
+def _identify(item: Item) -> str:
+    """The image's fingerprint, taken once."""
+    if "fingerprint" not in item.cache:
+        item.cache["fingerprint"] = fingerprint(item.image)
+    found: str = item.cache["fingerprint"]
+    return found
 
 
 def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | None) -> NetConfig:

@@ -2,22 +2,456 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
 import napari
 import numpy as np
+from napari.layers import Image, Labels, Layer, Shapes
 from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+from qtpy.QtCore import QTimer
 
+from napari_unet.annotation import Region
 from napari_unet.config import BACKGROUND, SegClass
+from napari_unet.live import Seen
+from napari_unet.pictures import Picture, View, channels_first
+from napari_unet.run import BadInput
+
+OURS = "napari_unet"  # key of what we note in a layer's metadata
+LIVE = "live"
+RECTANGLE = "drag a rectangle (Escape: none)"
+VIEW_PIXELS = 2**22  # beyond so many on the screen, a look takes every second, fourth ... pixel
+PYRAMID_FROM = 2**26  # pixels of a plane from which a result is shown as a pyramid
+PYRAMID_TOP = 2048
+MOST_PAINTED = 2**31  # pixels of an annotation, which lies in memory
+OPACITY = {"annotation": 0.7, "prediction": 0.4}
 
 Shown = tuple[str, np.ndarray, np.ndarray, str]  # name, image, labels, role of the labels
 
 
-def show_layers(shown: list[Shown], classes: tuple[SegClass, ...], title: str) -> None:
+class Layers:
+    """A viewer's layers as the docks see them: images, annotations, results, the live overlay."""
+
+    changed = Signal()  # layers came, went, were renamed or made active
+    gone = Signal(object)  # a layer was removed
+    replaced = Signal(object)  # an image's pixels are others now
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        self.viewer = viewer
+        self.hiding = False  # whether it is we who take the live overlay away
+        self._pictures: dict[tuple[Any, ...], Picture] = {}
+        self._names: WeakKeyDictionary[Image, str] = WeakKeyDictionary()  # when last looked at
+        layers = viewer.layers.events
+        layers.inserted.connect(self._on_layers_inserted)
+        layers.removed.connect(self._on_layers_removed)
+        layers.reordered.connect(self._on_layers_changed)
+        viewer.layers.selection.events.active.connect(self._on_layers_changed)
+        for layer in viewer.layers:
+            self._listen(layer)
+
+    # --- what is there ---
+
+    def images(self) -> list[Image]:
+        """Images to paint on or segment, in the order of the layer list from the top."""
+        return [
+            layer
+            for layer in reversed(self.viewer.layers)
+            if isinstance(layer, Image) and role_of(layer) is None
+        ]
+
+    def masks(self) -> list[Labels]:
+        """Labels that could be taken over as annotation."""
+        return [
+            layer
+            for layer in reversed(self.viewer.layers)
+            if isinstance(layer, Labels) and role_of(layer) in (None, "prediction", LIVE)
+        ]
+
+    def active_image(self) -> Image | None:
+        """The image that is selected, or that of the selected labels."""
+        layer = self.viewer.layers.selection.active
+        if isinstance(layer, Image) and role_of(layer) is None:
+            return layer
+        named = layer is not None and layer.metadata.get(OURS, {}).get("image")
+        return next((i for i in self.images() if i.name == named), None)
+
+    def siblings(self, image: Image) -> list[Image]:
+        """Other images of the same shape and place, which could be further channels."""
+        return [
+            other
+            for other in self.images()
+            if other is not image
+            and not (image.rgb or other.rgb)
+            and shape_of(other) == shape_of(image)
+            and np.allclose(matrix_of(other), matrix_of(image))
+        ]
+
+    def of(self, image: Image, role: str) -> Any:
+        """The layer that holds an image's annotation, prediction or the like."""
+        for layer in self.viewer.layers:
+            if role_of(layer) == role and layer.metadata[OURS].get("image") == image.name:
+                return layer
+        return None
+
+    def picture(self, image: Image, others: Sequence[Image] = (), leading: bool = False) -> Picture:
+        """An image, with further ones as channels, as the engine reads it; the same each time."""
+        key = (image, tuple(others), leading)
+        if key not in self._pictures:
+            taken = {p.name for p in self._pictures.values()}
+            name = image.name if image.name not in taken else f"{image.name} ({len(taken)})"
+            self._pictures[key] = _picture(name, image, others, leading)
+        return self._pictures[key]
+
+    # --- what is made ---
+
+    def annotate(self, image: Image, picture: Picture, classes: tuple[SegClass, ...]) -> Labels:
+        """The image's annotation layer, made if there is none, and selected to be painted on."""
+        layer = self.of(image, "annotation")
+        if layer is None:
+            if np.prod(picture.shape, dtype=float) > MOST_PAINTED:
+                raise BadInput(
+                    f"'{image.name}' is too large to be painted on as a whole; crop the part that "
+                    "is to be painted."
+                )
+            layer = self._labels(image, picture, "annotation", np.zeros(picture.shape, np.uint8))
+            layer.colormap = label_colors(classes)
+        self.viewer.layers.selection.active = layer
+        return layer
+
+    def result(
+        self,
+        image: Image,
+        picture: Picture,
+        role: str,
+        data: np.ndarray,
+        classes: tuple[SegClass, ...] | None = None,
+        contour: int = 0,
+    ) -> Layer:
+        """Show a result of an image in the layer for that role, the same one each time."""
+        layer = self.of(image, role)
+        if layer is not None and layer.ndim != data.ndim:
+            self.viewer.layers.remove(layer)
+            layer = None
+        shown = _pyramid(data)
+        if layer is None and role in ("probability", "uncertainty"):
+            layer = self._image(image, picture, role, shown)
+        elif layer is None:
+            layer = self._labels(image, picture, role, shown)
+        elif layer.data is not data:
+            layer.data = shown
+        if isinstance(layer, Labels):
+            layer.contour = contour
+            layer.colormap = label_colors(classes) if classes else object_colors()
+        return layer
+
+    def _labels(self, image: Image, picture: Picture, role: str, data: Any) -> Labels:
+        name = "mask" if role == "prediction" else role
+        layer = Labels(
+            data,
+            name=f"{image.name}: {name}",
+            opacity=OPACITY.get(role, 0.5),
+            metadata={OURS: {"role": role, "image": image.name}},
+            **_place(image, data if isinstance(data, np.ndarray) else data[0], picture),
+        )
+        return self._add(layer, image)
+
+    def _image(self, image: Image, picture: Picture, role: str, data: Any) -> Image:
+        layer = Image(
+            data,
+            name=f"{image.name}: {role}",
+            colormap="viridis" if role == "probability" else "magma",
+            blending="translucent",
+            opacity=0.6,
+            contrast_limits=(0, 1),
+            metadata={OURS: {"role": role, "image": image.name}},
+            **_place(image, data if isinstance(data, np.ndarray) else data[0], picture),
+        )
+        return self._add(layer, image)
+
+    def _add(self, layer: Any, image: Image) -> Any:
+        """Add a layer, under the annotation if it is not one; what was selected stays so."""
+        active = self.viewer.layers.selection.active
+        annotation = self.of(image, "annotation")
+        layers = self.viewer.layers
+        layers.insert(len(layers) if annotation is None else layers.index(annotation), layer)
+        if active is not None:
+            layers.selection.active = active
+        return layer
+
+    def color(self, classes: tuple[SegClass, ...]) -> None:
+        """Show annotations, predictions and the live overlay in the colours of the classes."""
+        for layer in self.viewer.layers:
+            if role_of(layer) in ("annotation", "prediction", LIVE):
+                layer.colormap = label_colors(classes)
+
+    # --- the live overlay ---
+
+    def view(self, image: Image, picture: Picture, leading: bool = False) -> View | None:
+        """What of an image is on the screen; None if nothing is, or it is looked at in 3-D."""
+        if self.viewer.dims.ndisplay != 2 or image not in self.viewer.layers:
+            return None
+        drop = int(leading)
+        low, high = image.corner_pixels * _zoom_of(image)
+        point = image.world_to_data(self.viewer.dims.point[-image.ndim :])
+        offset = self.viewer.dims.ndim - image.ndim
+        shown = [axis - offset for axis in self.viewer.dims.displayed]
+        region = []
+        for axis, n in enumerate(picture.shape):
+            if axis + drop in shown:
+                start = int(np.clip(low[axis + drop], 0, n))
+                stop = int(np.clip(high[axis + drop] + 1, 0, n))
+            else:
+                start = int(np.clip(round(point[axis + drop]), 0, n - 1))
+                stop = start + 1
+            region.append(slice(start, stop))
+        axes = tuple(sorted(axis - drop for axis in shown))
+        if len(axes) != 2 or axes[0] < 0 or any(r.stop <= r.start for r in region):
+            return None
+        return _at_step(View(picture, tuple(region), axes))
+
+    def here(self, image: Image, picture: Picture, ndim: int, leading: bool = False) -> Region:
+        """The plane that is looked at, or the volume: the last so many axes whole."""
+        point = image.world_to_data(self.viewer.dims.point[-image.ndim :])[int(leading) :]
+        lead = len(picture.shape) - ndim
+        planes = (
+            int(np.clip(round(p), 0, n - 1))
+            for p, n in zip(point[:lead], picture.shape[:lead], strict=True)
+        )
+        whole = (slice(0, n) for n in picture.shape[lead:])
+        return (*(slice(p, p + 1) for p in planes), *whole)
+
+    def show_live(self, seen: Seen, image: Image, classes: tuple[SegClass, ...]) -> None:
+        """Lay what was seen over its image, where it was seen."""
+        if image not in self.viewer.layers:
+            return
+        matrix = _matrix_of_part(image, seen.view)
+        layer = self.live()
+        if layer is None or layer.ndim != seen.labels.ndim:
+            self.hide_live()
+            layer = Labels(
+                seen.labels,
+                name="live",
+                opacity=OPACITY["prediction"],
+                affine=matrix,
+                metadata={OURS: {"role": LIVE, "image": image.name}},
+            )
+            layer.colormap = label_colors(classes)
+            layer.editable = False
+            self._add(layer, image)
+            return
+        layer.metadata[OURS]["image"] = image.name
+        layer.data = seen.labels
+        if not np.array_equal(np.asarray(layer.affine.affine_matrix), matrix):
+            layer.affine = matrix
+
+    def live(self) -> Labels | None:
+        """The live overlay, if there is one."""
+        return next((layer for layer in self.viewer.layers if role_of(layer) == LIVE), None)
+
+    def hide_live(self) -> None:
+        layer = self.live()
+        if layer is not None:
+            self.hiding = True
+            self.viewer.layers.remove(layer)
+            self.hiding = False
+
+    # --- what the user is asked for ---
+
+    def drag_rectangle(self, labels: Labels, done: Callable[[Region], None]) -> None:
+        """Let the user drag a rectangle, and tell which region of the labels it covers."""
+        names = ("scale", "translate", "rotate", "shear", "affine", "units")
+        place = {name: getattr(labels, name) for name in names}
+        layer = Shapes(ndim=labels.ndim, name=RECTANGLE, edge_color="white", **place)
+        layer.metadata[OURS] = {"role": "rectangle"}
+        for other in [o for o in self.viewer.layers if role_of(o) == "rectangle"]:
+            self.viewer.layers.remove(other)
+        self.viewer.add_layer(layer)
+        layer.mode = "add_rectangle"
+
+        def finish() -> None:
+            region = _covered(layer.data[-1], labels.data.shape) if layer.data else None
+            self.viewer.layers.remove(layer)
+            self.viewer.layers.selection.active = labels
+            if region is not None:
+                done(region)
+
+        # napari still works on the shape while it tells of it.
+        later = partial(QTimer.singleShot, 0, finish)
+        layer.events.data.connect(lambda event: event.action == "added" and later())
+        layer.bind_key("Escape", lambda _layer: later(), overwrite=True)
+
+    def open_sample(self, key: str) -> None:
+        """Open one of our sample images."""
+        self.viewer.open_sample("napari-unet", key)
+
+    # --- what happens to layers ---
+
+    def _listen(self, layer: Layer) -> None:
+        layer.events.name.connect(self._on_layers_changed)
+        if isinstance(layer, Image) and role_of(layer) is None:
+            layer.events.data.connect(self._on_image_data)
+            self._names[layer] = layer.name
+
+    def _on_layers_inserted(self, event: Any) -> None:
+        self._listen(event.value)
+        self.changed.emit()
+
+    def _on_layers_removed(self, event: Any) -> None:
+        self._forget(event.value)
+        self.gone.emit(event.value)
+        self.changed.emit()
+
+    def _on_layers_changed(self) -> None:
+        self._follow_names()
+        self.changed.emit()
+
+    def _follow_names(self) -> None:
+        """Layers of a renamed image go on belonging to it."""
+        for image in self.images():
+            before, self._names[image] = self._names.get(image), image.name
+            if before == image.name:
+                continue
+            for layer in self.viewer.layers:
+                if role_of(layer) and layer.metadata[OURS].get("image") == before:
+                    layer.metadata[OURS]["image"] = image.name
+
+    def _on_image_data(self, event: Any) -> None:
+        self._forget(event.source)
+        self.replaced.emit(event.source)
+
+    def _forget(self, layer: Layer) -> None:
+        self._pictures = {
+            k: v for k, v in self._pictures.items() if layer is not k[0] and layer not in k[1]
+        }
+
+
+def role_of(layer: Layer) -> str | None:
+    """What a layer of ours is for; None for the user's own."""
+    role: str | None = layer.metadata.get(OURS, {}).get("role")
+    return role
+
+
+def label_colors(classes: tuple[SegClass, ...]) -> DirectLabelColormap:
+    """The colours of the class table; unlabelled is clear, painted background grey."""
+    colors: dict[int | None, str] = {None: "transparent", 0: "transparent", BACKGROUND: "#b0b0b0"}
+    colors |= {number: c.color for number, c in enumerate(classes, 1)}
+    return DirectLabelColormap(color_dict=colors)
+
+
+def object_colors() -> Any:
+    """Colours that tell neighbouring objects apart."""
+    from napari.utils.colormaps import label_colormap
+
+    return label_colormap()
+
+
+def shape_of(image: Image) -> tuple[int, ...]:
+    """The shape of an image's finest level, colour channels left out."""
+    finest = image.data[0] if image.multiscale else image.data
+    shape = tuple(int(n) for n in finest.shape)
+    return shape[:-1] if image.rgb else shape
+
+
+def matrix_of(layer: Layer) -> np.ndarray:
+    """The homogeneous matrix from a layer's pixels to the world."""
+    n = layer.ndim
+    origin = np.asarray(layer.data_to_world((0,) * n))
+    columns = [np.asarray(layer.data_to_world(tuple(row))) - origin for row in np.eye(n)]
+    matrix = np.eye(n + 1)
+    matrix[:n, :n] = np.stack(columns, 1)
+    matrix[:n, n] = origin
+    return matrix
+
+
+def _matrix_of_part(image: Image, view: View) -> np.ndarray:
+    """The matrix from the pixels of a view, of some step, to the world."""
+    n = len(view.region)
+    local = np.eye(n + 1)
+    for axis, (r, step) in enumerate(zip(view.region, view.steps, strict=True)):
+        local[axis, axis], local[axis, n] = step, r.start + (step - 1) / 2
+    return _spatial_part(matrix_of(image), n) @ local
+
+
+def _spatial_part(matrix: np.ndarray, n: int) -> np.ndarray:
+    """A matrix without the axes before the last n, such as one of channels."""
+    keep = slice(len(matrix) - 1 - n, None)
+    return matrix[keep, keep]
+
+
+def _place(image: Image, data: np.ndarray, picture: Picture) -> dict[str, Any]:
+    """The transform of an image, for a layer with its spatial axes only."""
+    if data.ndim == image.ndim:
+        names = ("scale", "translate", "rotate", "shear", "affine", "units")
+        return {name: getattr(image, name) for name in names}
+    matrix = matrix_of(image)
+    return {"affine": _spatial_part(matrix, data.ndim), "units": image.units[-data.ndim :]}
+
+
+def _picture(name: str, image: Image, others: Sequence[Image], leading: bool) -> Picture:
+    levels = [image.data] if not image.multiscale else list(image.data)
+    further = [[o.data] if not o.multiscale else list(o.data) for o in others]
+    stacked = [
+        channels_first([level, *(f[i] for f in further)], rgb=image.rgb, leading=leading)
+        for i, level in enumerate(levels)
+        if all(i < len(f) for f in further)
+    ]
+    n = len(stacked[0].shape) - 1
+    spacing = tuple(float(s) for s in image.scale[-n:])
+    return Picture(name, stacked[0], spacing, str(image.units[-1]), tuple(stacked[1:]))
+
+
+def _zoom_of(image: Image) -> np.ndarray:
+    """Pixels of the finest level in one of the level that is drawn."""
+    if not image.multiscale:
+        return np.ones(image.ndim)
+    return np.asarray(image.downsample_factors[image.data_level])[: image.ndim]
+
+
+def _covered(corners: np.ndarray, shape: tuple[int, ...]) -> Region | None:
+    """The region of an array within a rectangle; None if there is none."""
+    low = np.clip(np.round(corners.min(0)), 0, shape).astype(int)
+    high = np.clip(np.round(corners.max(0)), 0, np.array(shape) - 1).astype(int)
+    if (low > high).any():
+        return None
+    return tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
+
+
+def _at_step(view: View) -> View:
+    """The view at the finest step that keeps it within bounds."""
+    step = 1
+    while view.pixels / step**2 > VIEW_PIXELS:
+        step *= 2
+    region = list(view.region)
+    for axis in view.shown:
+        region[axis] = slice(region[axis].start // step * step, region[axis].stop)
+    return View(view.picture, tuple(region), view.shown, step)
+
+
+def _pyramid(data: np.ndarray) -> Any:
+    """A large result with coarser views of itself, which take no memory."""
+    if data.shape[-1] * data.shape[-2] < PYRAMID_FROM:
+        return data
+    levels = [data]
+    while max(levels[-1].shape[-2:]) > PYRAMID_TOP:
+        levels.append(levels[-1][..., ::2, ::2])
+    return levels
+
+
+# --- the demo's window ---
+
+
+def show_layers(shown: Iterable[Shown], classes: tuple[SegClass, ...], title: str) -> None:
     """Open a window with images side by side, labels over them, and wait until it closes."""
     add_layers(napari.Viewer(title=title), shown, classes)
     napari.run()
 
 
-def add_layers(viewer: napari.Viewer, shown: list[Shown], classes: tuple[SegClass, ...]) -> None:
+def add_layers(
+    viewer: napari.Viewer, shown: Iterable[Shown], classes: tuple[SegClass, ...]
+) -> None:
     """Add images side by side, each with its labels in the class colours."""
     left = 0
     for name, image, labels, role in shown:
@@ -28,15 +462,8 @@ def add_layers(viewer: napari.Viewer, shown: list[Shown], classes: tuple[SegClas
             name=f"{name}: {role}",
             colormap=label_colors(classes),
             opacity=0.5,
-            metadata={"napari_unet": {"role": role, "image": name}},
+            metadata={OURS: {"role": role, "image": name}},
             **place,
         )
         left += image.shape[1] + 16
     viewer.reset_view()
-
-
-def label_colors(classes: tuple[SegClass, ...]) -> DirectLabelColormap:
-    """The colours of the class table; unlabelled is clear, painted background grey."""
-    colors: dict[int | None, str] = {None: "transparent", 0: "transparent", BACKGROUND: "#b0b0b0"}
-    colors |= {number: c.color for number, c in enumerate(classes, 1)}
-    return DirectLabelColormap(color_dict=colors)

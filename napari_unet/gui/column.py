@@ -1,0 +1,44 @@
+"""The Workspace: the Annotate, Train and Segment docks as one column."""
+
+from __future__ import annotations
+
+import napari
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+from napari_unet.gui.annotate import AnnotateDock
+from napari_unet.gui.segment import SegmentDock
+from napari_unet.gui.train import TrainDock
+
+WIDTH = 330
+
+
+class WorkspaceDock(QScrollArea):
+    """Three docks under each other, which scroll where the screen is low."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.setObjectName("unet.column")
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        docks = {"Annotate": AnnotateDock, "Train": TrainDock, "Segment": SegmentDock}
+        for title, dock in docks.items():
+            column.addWidget(_heading(title))
+            column.addWidget(dock(napari_viewer))
+        column.addStretch(1)
+        self.setWidget(inside)
+
+    def sizeHint(self) -> QSize:
+        """Wide enough for its docks, and as high as there is room."""
+        return QSize(WIDTH, 900)
+
+
+def _heading(title: str) -> QLabel:
+    heading = QLabel(f"<b>{title}</b>")
+    heading.setIndent(6)
+    return heading

@@ -1,0 +1,35 @@
+"""A model's picture in the list of models: a piece of an image with the mask the model made."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from napari_unet.config import SegClass
+from napari_unet.pictures import View
+
+EDGE = 160
+OPAQUE = 0.5
+
+
+def draw_preview(view: View, labels: np.ndarray, classes: tuple[SegClass, ...]) -> bytes:
+    """A view's pixels with labels over them in the colours of their classes, as PNG."""
+    from PIL import Image
+
+    pixels = view.picture.read(view.region, view.steps)
+    pixels = pixels.reshape(len(pixels), *pixels.shape[-2:])
+    light = (view.picture.stats.apply(pixels).clip(-1, 1) + 1) * 127.5
+    drawn = np.moveaxis(light[:3] if len(light) >= 3 else light[:1].repeat(3, 0), 0, -1)
+    height, width = labels.shape[-2:]
+    flat = labels.reshape(height, width)
+    drawn = drawn[:height, :width]
+    for number, seg_class in enumerate(classes, 1):
+        color = [int(seg_class.color[i : i + 2], 16) for i in (1, 3, 5)]
+        inside = flat == number
+        drawn[inside] = (1 - OPAQUE) * drawn[inside] + OPAQUE * np.array(color)
+    picture = Image.fromarray(drawn.astype(np.uint8))
+    picture.thumbnail((EDGE, EDGE))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()

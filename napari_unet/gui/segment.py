@@ -1,0 +1,365 @@
+"""The Segment dock: which model, which part of which images, as what, and out of the viewer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import napari
+from napari.layers import Image
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QFormLayout,
+    QProgressBar,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet.config import PredictConfig
+from napari_unet.gui.forms import ConfigForm, Folded
+from napari_unet.gui.jobs import Failure
+from napari_unet.gui.model_choice import IN_USE, ModelChoice
+from napari_unet.gui.parts import beside, combo, named, push, text
+from napari_unet.gui.workspace import Workspace
+from napari_unet.pictures import Picture
+from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
+from napari_unet.segmenting import (
+    ObjectConfig,
+    Result,
+    Segmented,
+    Task,
+    Written,
+    new_result,
+    segment,
+    segment_folder,
+)
+
+SCREEN, PLANE, STACK, ALL, FOLDER = (
+    "What is on the screen",
+    "This image or slice",
+    "Every slice or time point",
+    "All open images",
+    "A folder ...",
+)
+CLASSES, OBJECTS = "Classes", "Separate objects"
+FILLED, OUTLINED = "filled", "as outlines"
+OUTLINE = 2  # pixels
+DRAW_SECONDS = 0.3  # between two drawings of a result that grows
+FORMATS = {
+    "TIFF (*.tif)": ".tif",
+    "OME-TIFF with pixel size (*.ome.tif)": ".ome.tif",
+    "PNG (*.png)": ".png",
+    "NumPy (*.npy)": ".npy",
+    "Zarr (*.zarr)": ".zarr",
+}
+ADVANCED = ("flips", "tile", "head", "device", "precision")
+
+
+def ask_folder(parent: QWidget, title: str) -> Path | None:
+    """A folder that the user chooses in a dialog; None if they cancel."""
+    found = QFileDialog.getExistingDirectory(parent, title)
+    return Path(found) if found else None
+
+
+def ask_file(parent: QWidget, name: str) -> Path | None:
+    """Where to write a mask, as the user chooses in a dialog; None if they cancel."""
+    found, chosen = QFileDialog.getSaveFileName(parent, "Export the mask", name, ";;".join(FORMATS))
+    if not found:
+        return None
+    known = any(found.lower().endswith(suffix) for suffix in FORMATS.values())
+    return Path(found if known else found + FORMATS[chosen])
+
+
+class SegmentDock(QWidget):
+    """Masks of images, by a model."""
+
+    def __init__(self, napari_viewer: napari.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._work = Workspace.of(napari_viewer)
+        self._results: WeakKeyDictionary[Image, Result] = WeakKeyDictionary()
+        self._images: dict[Picture, Image] = {}  # of the pictures that are being segmented
+        self._control: Control | None = None
+        self._drawn = 0.0
+        self._make_widgets()
+        self._lay_out()
+        self._connect()
+        self._on_session_model_changed()
+
+    # --- widgets ---
+
+    def _make_widgets(self) -> None:
+        self._model = named(ModelChoice(with_new=False), "segment.model", "The model to segment by")
+        self._scope = combo("segment.scope", "What to segment", (SCREEN, PLANE, STACK, ALL, FOLDER))
+        self._scope.setCurrentText(PLANE)
+        self._kind = combo("segment.objects", "What the result holds", (CLASSES, OBJECTS))
+        self._contour = combo("segment.contour", "How it is drawn", (FILLED, OUTLINED))
+        self._objects = ConfigForm(ObjectConfig, ("split", "min_size", "fill_holes"), "segment")
+        self._probabilities = named(
+            QCheckBox("Probability"),
+            "segment.probabilities",
+            "A layer with the probability of each class as well",
+        )
+        self._uncertainty = named(
+            QCheckBox("Uncertainty"),
+            "segment.uncertainty",
+            "A layer that shows where the model is unsure as well",
+        )
+        self._run = push("Segment", "segment.run", "Predict the mask, laid over the image")
+        self._cancel = push("Cancel", "segment.cancel", "Stop; what is done so far stays")
+        self._export = push("Export ...", "segment.export", "Write the image's mask to a file")
+        self._bar = named(QProgressBar(), "segment.progress")
+        self._form = ConfigForm(PredictConfig, ADVANCED, "segment")
+        self._status = text("segment.status")
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Model", self._model)
+        form.addRow("What", self._scope)
+        form.addRow("As", self._kind)
+        form.addRow("Drawn", self._contour)
+        outer = QVBoxLayout(self)
+        outer.addLayout(form)
+        outer.addWidget(self._objects)
+        outer.addLayout(beside(self._probabilities, self._uncertainty))
+        outer.addLayout(beside(self._run, self._cancel, self._export))
+        outer.addWidget(self._bar)
+        outer.addWidget(self._status)
+        outer.addWidget(Folded("Advanced", self._form, "unet.segment.advanced"))
+        outer.addStretch(1)
+        self._objects.hide()
+        self._bar.hide()
+
+    def _connect(self) -> None:
+        self._run.clicked.connect(self._on_run_clicked)
+        self._cancel.clicked.connect(self._on_cancel_clicked)
+        self._export.clicked.connect(self._on_export_clicked)
+        self._kind.currentTextChanged.connect(self._on_kind_changed)
+        self._contour.currentTextChanged.connect(self._on_contour_changed)
+        self._objects.valueChanged.connect(self._on_objects_changed)
+        self._model.valueChanged.connect(self._refresh)
+        self._work.session.model_changed.connect(self._on_session_model_changed)
+        self._work.image_changed.connect(self._refresh)
+        self._work.layers.changed.connect(self._refresh)
+
+    # --- what is asked ---
+
+    def _on_run_clicked(self) -> None:
+        self._try(self._begin)
+        self._refresh()
+
+    def _begin(self) -> None:
+        chosen = self._model.value()
+        model = self._work.session.newest if chosen == IN_USE else chosen
+        if model is None:
+            raise BadInput("There is no model yet; train one, or choose one from a file.")
+        control = Control()
+        config = PredictConfig(
+            **self._form.value(),
+            probabilities=self._probabilities.isChecked(),
+            uncertainty=self._uncertainty.isChecked(),
+        )
+        events = self._events(model, config, control)
+        if events is None:
+            return
+        self._control = control
+        self._bar.setRange(0, 0)
+        self._bar.show()
+        self._work.hold_training()
+        self._work.jobs.start("segmenting", events, control, self._on_event, self._on_end)
+
+    def _events(
+        self, model: Any, config: PredictConfig, control: Control
+    ) -> Iterator[Event] | None:
+        objects = ObjectConfig(**self._objects.value()) if self._as_objects else None
+        if self._scope.currentText() != FOLDER:
+            return segment(model, self._tasks(), config, control, objects)
+        source = ask_folder(self, "Folder of images to segment")
+        out = ask_folder(self, "Folder to write the masks to") if source else None
+        if source is None or out is None:
+            return None
+        return segment_folder(model, source, out, "tif", config, control, objects)
+
+    def _tasks(self) -> list[Task]:
+        work, scope = self._work, self._scope.currentText()
+        self._images.clear()
+        if scope == ALL:
+            return [Task(self._result(i, work.layers.picture(i))) for i in work.layers.images()]
+        image, picture = work.image, work.picture
+        if image is None or picture is None:
+            raise BadInput("There is no image to segment; open one.")
+        result = self._result(image, picture)
+        if scope == SCREEN:
+            view = work.layers.view(image, picture, work.leading)
+            if view is None:
+                raise BadInput("Nothing of the image is on the screen, or it is shown in 3-D.")
+            return [Task(result, view.region)]
+        if scope == PLANE and not work.session.volumes:
+            return [Task(result, work.layers.here(image, picture, 2, work.leading))]
+        return [Task(result)]
+
+    def _result(self, image: Image, picture: Picture) -> Result:
+        known = self._results.get(image)
+        if known is None or known.picture is not picture:
+            known = self._results[image] = new_result(picture)
+        self._images[picture] = image
+        return known
+
+    def _on_cancel_clicked(self) -> None:
+        if self._control is not None:
+            self._control.stop()
+
+    def _on_export_clicked(self) -> None:
+        self._try(self._write)
+
+    def _write(self) -> None:
+        from napari_unet.export import export_labels
+        from napari_unet.io import Image as Source
+
+        image = self._work.image
+        result = self._results.get(image) if image is not None else None
+        if image is None or result is None:
+            raise BadInput("This image has no mask yet; segment it first.")
+        path = ask_file(self, f"{image.name}-mask")
+        if path is None:
+            return
+        picture = result.picture
+        axes = "C" + "TZYX"[-len(picture.shape) :]
+        spacing = picture.spacing or (1.0,) * len(picture.shape)
+        like = Source(picture.pixels, axes, picture.name, axes, spacing, picture.unit)
+        objects = self._as_objects and result.objects is not None
+        mask = result.objects if objects else result.labels
+        # The dialog has asked whether to replace what is there.
+        export_labels(path, mask, like, None if objects else result.classes, overwrite=True)
+        self._status.setText(f"Written to {path}")
+
+    # --- what happens ---
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Tiled):
+            self._bar.setRange(0, event.total)
+            self._bar.setValue(event.done)
+            self._draw_growing()
+        elif isinstance(event, Written):
+            self._status.setText(f"{event.done} of {event.total}: {event.path.name}")
+        elif isinstance(event, Segmented):
+            self._show(event.result)
+        elif isinstance(event, Noticed):
+            self._status.setText(event.message)
+
+    def _draw_growing(self) -> None:
+        """A large mask is shown as it grows."""
+        if time.monotonic() - self._drawn < DRAW_SECONDS or self._as_objects:
+            return
+        for picture, image in self._images.items():
+            layer = self._work.layers.of(image, "prediction")
+            if layer is not None and self._results[image].picture is picture:
+                layer.refresh(extent=False, thumbnail=False)
+        self._drawn = time.monotonic()
+
+    def _on_end(self, failure: Failure | None) -> None:
+        stopped = self._control is not None and self._control.stopped
+        self._control = None
+        self._bar.hide()
+        self._work.let_training_go_on()
+        if failure is not None:
+            self._status.setText(failure.sentence)
+        elif stopped:
+            self._status.setText("Cancelled; what was done until then is shown.")
+        self._refresh()
+
+    def _show(self, result: Result) -> None:
+        """Lay a result over its image, in the layers that are its own."""
+        image = self._images.get(result.picture)
+        layers = self._work.layers
+        if image is None or image not in layers.images():
+            return
+        contour = OUTLINE if self._contour.currentText() == OUTLINED else 0
+        objects = self._as_objects and result.objects is not None
+        data = result.objects if objects else result.labels
+        classes = None if objects else result.classes
+        assert data is not None
+        if not self._work.session.training:
+            layers.hide_live()
+        layers.result(image, result.picture, "prediction", data, classes, contour)
+        if result.probabilities is not None:
+            single = len(result.probabilities) == 1
+            shown = result.probabilities[0] if single else result.probabilities
+            layers.result(image, result.picture, "probability", shown)
+        if result.uncertainty is not None:
+            layers.result(image, result.picture, "uncertainty", result.uncertainty)
+        self._status.setText(_in_words(image, result, objects))
+
+    # --- how it is shown ---
+
+    @property
+    def _as_objects(self) -> bool:
+        return bool(self._kind.currentText() == OBJECTS)
+
+    def _on_kind_changed(self) -> None:
+        self._objects.setVisible(self._as_objects)
+        self._show_again()
+
+    def _on_contour_changed(self) -> None:
+        self._show_again()
+
+    def _on_objects_changed(self) -> None:
+        for result in self._results.values():
+            result.objects = None
+        self._show_again()
+
+    def _show_again(self) -> None:
+        """The present result, shown or parted in another way."""
+        image = self._work.image
+        result = self._results.get(image) if image is not None else None
+        if image is None or result is None or self._control is not None:
+            return
+        self._images[result.picture] = image
+        if self._as_objects and result.objects is None:
+            self._part(result)
+        else:
+            self._show(result)
+
+    def _part(self, result: Result) -> None:
+        from napari_unet.segmenting import parted
+
+        self._control = Control()
+        objects = ObjectConfig(**self._objects.value())
+        ndim = 3 if self._work.session.volumes else 2
+        events = parted(result, objects, ndim)
+        self._bar.setRange(0, 0)
+        self._bar.show()
+        self._work.jobs.start("parting", events, self._control, self._on_event, self._on_end)
+
+    def _on_session_model_changed(self) -> None:
+        model = self._work.session.newest
+        self._model.set_in_use(None if model is None else model.card.name)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        busy = self._control is not None
+        self._run.setEnabled(not busy and self._model.value() is not None)
+        self._cancel.setEnabled(busy)
+        image = self._work.image
+        self._export.setEnabled(not busy and image is not None and image in self._results)
+        if self._model.value() is None and not busy:
+            self._status.setText("Train a model first, or choose one from a file.")
+
+    def _try(self, act: Callable[[], None]) -> None:
+        """Do what was asked, or say why not."""
+        self._status.setText("")
+        try:
+            act()
+        except BadInput as error:
+            self._status.setText(str(error))
+
+
+def _in_words(image: Image, result: Result, objects: bool) -> str:
+    if objects and result.objects is not None:
+        return f"'{image.name}': {int(result.objects.max(initial=0)):,} objects."
+    share = float((result.labels > 0).mean())
+    return f"'{image.name}': {100 * share:.1f} % of it is in a class."

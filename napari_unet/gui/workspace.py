@@ -1,0 +1,305 @@
+"""What the docks of one viewer share: its session, layers and threads, and how they meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.layers import Image, Labels
+from psygnal import Signal
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_unet.annotation import Region
+from napari_unet.config import BACKGROUND, UNLABELLED
+from napari_unet.gui.jobs import Failure, Jobs, notify
+from napari_unet.gui.painting import Painting
+from napari_unet.gui.preview import draw_preview
+from napari_unet.gui.viewer import LIVE, Layers, role_of
+from napari_unet.live import Seen
+from napari_unet.pictures import Picture
+from napari_unet.run import BadInput
+from napari_unet.session import Session
+
+NAME = "unet.workspace"
+LOOK_MS = 150  # between two looks at where the viewer looks
+
+
+@dataclass(eq=False)
+class _Work:
+    """An annotation that counts, its image, and how the engine reads that."""
+
+    painting: Painting
+    image: Image
+    picture: Picture
+
+
+class Workspace(QObject):
+    """One for each viewer, found through it; it lives and dies with the viewer's window."""
+
+    image_changed = Signal(object)  # the image that is worked on, or None
+    picked = Signal(int)  # the label that is painted with
+    said = Signal(str)  # a sentence about what was just done, or could not be
+    run_ended = Signal(object)  # Failure or None
+    live_changed = Signal(bool)  # whether the live overlay is shown
+
+    @classmethod
+    def of(cls, viewer: napari.Viewer) -> Workspace:
+        """The workspace of a viewer, made when first asked for."""
+        # Plugins are given a proxy of the viewer; its window is what all docks have in common.
+        viewer = getattr(viewer, "__wrapped__", viewer)
+        window = viewer.window._qt_window
+        found = window.findChild(cls, NAME)
+        return found if found is not None else cls(viewer, window)
+
+    def __init__(self, viewer: napari.Viewer, window: QObject) -> None:
+        super().__init__(window)
+        self.setObjectName(NAME)
+        self.session = Session()
+        self.layers = Layers(viewer)
+        self.jobs = Jobs(self)
+        self.image: Image | None = None
+        self.channels: tuple[Image, ...] = ()  # further ones
+        self.leading = False  # whether the image's first axis is its channels
+        self._works: dict[Labels, _Work] = {}
+        self._again = False  # whether to start once more when the run that is stopping has ended
+        self._seen: Seen | None = None  # the last look, which becomes the model's picture
+        self._held = False  # whether training waits for segmenting
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._on_timer_timeout)
+        window.installEventFilter(self)
+        QApplication.instance().aboutToQuit.connect(self.close)
+        self.layers.changed.connect(self._on_layers_changed)
+        self.layers.gone.connect(self._on_layers_gone)
+        self.layers.replaced.connect(self._on_layers_replaced)
+        self.session.classes_changed.connect(self.layers.color)
+        self.session.seen.connect(self._on_session_seen)
+        self.session.outgrown.connect(self._on_session_outgrown)
+        self.work_on(self.layers.active_image() or next(iter(self.layers.images()), None))
+
+    # --- the image that is worked on ---
+
+    def work_on(
+        self, image: Image | None, channels: tuple[Image, ...] = (), leading: bool = False
+    ) -> None:
+        """Paint on, look at and segment this image from now on."""
+        if (image, channels, leading) == (self.image, self.channels, self.leading):
+            return
+        self.image, self.channels, self.leading = image, channels, leading
+        painting = self.painting
+        if painting is not None and self.picture is not None:
+            self._read_anew(painting.layer, self.picture)
+        self.image_changed.emit(image)
+
+    def _read_anew(self, layer: Labels, picture: Picture) -> None:
+        """The pixels under an annotation are others now, or are read in another way."""
+        if picture is self._works[layer].picture:
+            return
+        self.session.remove(self._works[layer].picture.name)
+        if picture.shape != layer.data.shape:
+            self._misfits(layer)
+            return
+        self._works[layer].picture = picture
+        self.session.add(picture, layer.data)
+
+    @property
+    def picture(self) -> Picture | None:
+        """The image that is worked on, as the engine reads it."""
+        if self.image is None:
+            return None
+        return self.layers.picture(self.image, self.channels, self.leading)
+
+    @property
+    def painting(self) -> Painting | None:
+        """The annotation of the image that is worked on, if it has one."""
+        layer = None if self.image is None else self.layers.of(self.image, "annotation")
+        return self._works[layer].painting if layer in self._works else None
+
+    def annotate(self) -> Painting:
+        """The annotation of the image that is worked on, made if there is none."""
+        if self.image is None or self.picture is None:
+            raise BadInput("There is no image; open one, or a sample, and paint on it.")
+        layer = self.layers.annotate(self.image, self.picture, self.session.classes)
+        if layer not in self._works:
+            self._take_in(layer, self.image, self.picture)
+        return self._works[layer].painting
+
+    def _take_in(self, layer: Labels, image: Image, picture: Picture) -> None:
+        self.session.add(picture, layer.data)
+        painting = Painting(layer, self)
+
+        def paint(region: Region | None) -> None:
+            self._paint(layer, region)
+
+        painting.painted.connect(paint)
+        painting.bind_keys(self.pick)
+        self._works[layer] = _Work(painting, image, picture)
+
+    def _paint(self, layer: Labels, region: Region | None) -> None:
+        """Something was painted; without a region, the whole may be another."""
+        picture = self._works[layer].picture
+        if layer.data.shape != picture.shape:
+            self._misfits(layer)
+        elif region is None:
+            self.session.add(picture, layer.data)
+        else:
+            self.session.paint(picture.name, region)
+
+    def pick(self, label: int) -> None:
+        """Paint with a class, background or the eraser from now on."""
+        if label <= len(self.session.classes) or label == BACKGROUND:
+            self.annotate().pick(label)
+            self.picked.emit(label)
+
+    def remove_class(self, number: int) -> None:
+        """Forget a class and what was painted of it; the later ones move up."""
+        for layer, work in self._works.items():
+            data = layer.data
+            values = data.copy()
+            values[data == number] = UNLABELLED
+            later = (data > number) & (data <= len(self.session.classes))
+            values[later] -= 1
+            work.painting.set(tuple(slice(0, n) for n in data.shape), values)
+        classes = self.session.classes
+        self.session.classes = classes[: number - 1] + classes[number:]
+
+    # --- training ---
+
+    def start_training(self, start: Any = None) -> None:
+        """Start a run from random weights, a model, or a model's name or path."""
+        events = self.session.train(start, self._name_for(start))
+        assert self.session.control is not None
+        self.jobs.start(
+            "training", events, self.session.control, self.session.take, self._on_job_end
+        )
+        self._timer.start(LOOK_MS)
+
+    def _name_for(self, start: Any) -> str:
+        """A model that is gone on from keeps its name; a new one is called as the first picture."""
+        from napari_unet.cards import free_name
+
+        if start is None:
+            return free_name(next(iter(self.session.pictures), "model"))
+        if isinstance(start, str | Path):
+            return Path(start).stem
+        return str(start.card.name)
+
+    def _on_job_end(self, failure: Failure | None) -> None:
+        self._timer.stop()
+        self.session.end()
+        if self.session.outcome is not None:
+            self.keep("best")
+        self.run_ended.emit(failure)
+        if self._again and failure is None and self.session.outcome is not None:
+            self._go_on_from(self.session.outcome.last)
+        self._again = False
+
+    def keep(self, which: str) -> None:
+        """After a run, use and put into the library its best weights, its last, or those before."""
+        from napari_unet.cards import library_folder
+
+        self.session.keep(which)
+        model = self.session.model
+        if model is None:
+            return
+        if self._seen is not None:
+            model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
+        try:
+            model.save(library_folder() / model.card.name)
+            self.said.emit(f"Kept in the library as '{model.card.name}'.")
+        except BadInput as error:
+            notify(Failure(str(error)))
+
+    def hold_training(self) -> None:
+        """On a CPU two engines at once would both crawl: training waits for the shorter one."""
+        if self.session.training and self.session.progress.phase != "paused":
+            self._held = True
+            self.session.pause()
+
+    def let_training_go_on(self) -> None:
+        if self._held:
+            self._held = False
+            self.session.resume()
+
+    def _go_on_from(self, model: Any) -> None:
+        try:
+            self.start_training(model)
+        except BadInput as error:
+            self.said.emit(str(error))
+
+    def _on_session_outgrown(self) -> None:
+        """The net no longer fits what is painted: stop it, and go on from its weights."""
+        self._again = True
+        self.session.stop()
+
+    # --- the live overlay ---
+
+    def show_live(self, on: bool) -> None:
+        """Show or hide what is made of the screen while training."""
+        if on == self.session.look.on:
+            return
+        self.session.look.on = on
+        if not on:
+            self.layers.hide_live()
+        self._on_timer_timeout()
+
+    def _on_timer_timeout(self) -> None:
+        view = None
+        if self.image is not None and self.picture is not None:
+            view = self.layers.view(self.image, self.picture, self.leading)
+        self.session.set_view(view)
+
+    def _on_session_seen(self, seen: Seen) -> None:
+        self._seen = seen
+        if self.session.look.on and self.image is not None and seen.view.picture is self.picture:
+            self.layers.show_live(seen, self.image, self.session.classes)
+
+    # --- what happens to layers and to the window ---
+
+    def _on_layers_changed(self) -> None:
+        active = self.layers.active_image()
+        if active is not None and active not in (self.image, *self.channels):
+            self.work_on(active)
+        elif self.image is not None and self.image not in self.layers.images():
+            self.work_on(next(iter(self.layers.images()), None))
+
+    def _on_layers_gone(self, gone: Any) -> None:
+        for layer, work in list(self._works.items()):
+            if gone in (layer, work.image):
+                self._leave(layer)
+        if role_of(gone) == LIVE and self.session.look.on and not self.layers.hiding:
+            self.session.look.on = False
+            self.live_changed.emit(False)
+
+    def _on_layers_replaced(self, image: Image) -> None:
+        for layer, work in list(self._works.items()):
+            if work.image is image and image is self.image and self.picture is not None:
+                self._read_anew(layer, self.picture)
+            elif work.image is image:
+                self._read_anew(layer, self.layers.picture(image))
+
+    def _misfits(self, layer: Labels) -> None:
+        self._leave(layer)
+        self.said.emit(
+            f"'{layer.name}' no longer has the shape of its image; it is left out of training."
+        )
+
+    def _leave(self, layer: Labels) -> None:
+        """An annotation no longer counts; its layer, if it is there, stays."""
+        work = self._works.pop(layer)
+        self.session.remove(work.picture.name)
+        work.painting.close()
+        work.painting.deleteLater()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """When the window goes, the threads end first."""
+        if event.type() == QEvent.Type.DeferredDelete:
+            self.close()
+        return False
+
+    def close(self) -> None:
+        """Stop everything; nothing may outlive the window."""
+        self._timer.stop()
+        self.jobs.close()

@@ -1,0 +1,115 @@
+"""The live overlay's half without a window: what is on the screen, predicted while training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.config import PredictConfig
+from napari_unet.pictures import View
+from napari_unet.run import Control, Event, Peeked, Predicted
+
+if TYPE_CHECKING:
+    from napari_unet.library import Model
+
+SHARE = 0.12  # of the time, at most, in which training waits for a look
+SOONEST = 1.0  # seconds between two looks while training
+FIRST_STEP = 10  # before that there is nothing to see
+PATIENCE = 0.6  # seconds that one look may take: beyond, only the middle of the view is predicted
+FIRST_PIXELS = {2: 2**20, 3: 2**18}  # of the first look, before the speed is known
+MOST_REACH = {2: 1024, 3: 16}  # pixels around the view that are read; a volume's all would be slow
+
+
+@dataclass(frozen=True, eq=False)
+class Seen(Event):
+    """What is on the screen was predicted: labels of a view's region, at its step."""
+
+    step: int
+    view: View
+    labels: np.ndarray
+    seconds: float
+
+
+class Look:
+    """The view that is to be predicted again and again; set in one thread, read in another."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.on = True
+        self.view: View | None = None
+        self._clock = clock
+        self._since, self._cost = -1e9, 0.0
+        self._seen: tuple[Any, ...] = ()
+        self._speed: dict[tuple[int, bool], float] = {}  # pixels in a second, by kind of net
+
+    def due(self, step: int) -> bool:
+        """Whether to look now: something is new, and training has had its share of the time."""
+        view = self.view
+        if not self.on or view is None or step < FIRST_STEP or self._seen == (step, *view.key):
+            return False
+        return self._clock() - self._since >= max(SOONEST, self._cost / SHARE)
+
+    def is_new(self) -> bool:
+        """Whether the view is another than the one last looked at."""
+        return self.on and self.view is not None and self._seen[1:] != self.view.key
+
+    def at(self, model: Model, step: int, config: PredictConfig) -> Seen | None:
+        """Predict the view; of one that would take long, the middle."""
+        view = self.view
+        if view is None or not can_show(model, view):
+            return None
+        start = self._clock()
+        self._seen = (step, *view.key)
+        seen = self._predict(model, view, step, config)
+        self._since = self._clock()
+        self._cost = self._since - start
+        return seen
+
+    def _predict(self, model: Model, view: View, step: int, config: PredictConfig) -> Seen:
+        from napari_unet.inference import predict
+
+        net = model.net
+        ndim = net.config.ndim
+        reach = tuple(min(h, MOST_REACH[ndim]) for h in net.halo)
+        kind = (ndim, view.step > 1)
+        most = int(self._speed[kind] * PATIENCE) if kind in self._speed else FIRST_PIXELS[ndim]
+        view = view.within(max(most, 64**2))
+        crop, inner = view.crop(ndim, reach)
+        start = self._clock()
+        labels = np.zeros(0, np.uint8)
+        for event in predict(model, crop, config, Control(), stats=view.picture.stats):
+            if isinstance(event, Predicted):
+                labels = event.labels
+        seconds = self._clock() - start
+        self._speed[kind] = view.pixels / seconds
+        labels = labels[inner]
+        return Seen(
+            step, view, labels.reshape((1,) * (len(view.region) - ndim) + labels.shape), seconds
+        )
+
+
+def can_show(model: Model, view: View) -> bool:
+    """Whether this model can predict this view: its channels fit, and it lies in its plane."""
+    net, axes = model.card.net, len(view.region)
+    if net.in_channels != view.picture.n_channels or axes < net.ndim:
+        return False
+    return net.ndim == 3 or set(view.shown) == {axes - 2, axes - 1}
+
+
+def watched(
+    events: Iterator[Event], control: Control, look: Look, config: PredictConfig
+) -> Iterator[Event]:
+    """The events of training, and between them what it makes of the view."""
+    step = 0
+    for event in events:
+        yield event
+        step = getattr(event, "step", step)
+        if isinstance(event, Peeked):
+            seen = look.at(event.model, event.step, config)
+            if seen is not None:
+                yield seen
+        elif look.due(step):
+            control.ask()

@@ -1,0 +1,300 @@
+"""One viewer's work, evented and free of Qt: classes, pictures, training under way, the models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_unet.annotation import Region, TrainingSet
+from napari_unet.config import PredictConfig, SegClass, TrainConfig, class_table
+from napari_unet.live import Look, Seen, watched
+from napari_unet.pictures import Picture, View
+from napari_unet.progress import Progress
+from napari_unet.run import BadInput, Control, Event, Peeked, Trained
+
+if TYPE_CHECKING:
+    from napari_unet.library import Model
+
+Start = Any  # None for random weights, a Model, its name in the library, or its path
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run left to choose from: its best weights, its last, and the model before."""
+
+    best: Model
+    last: Model
+    before: Model | None
+
+
+@dataclass(frozen=True)
+class Machine(Event):
+    """What computes, in words, and if it is no GPU, why, and what to do."""
+
+    device: str
+    why_no_gpu: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Painted:
+    """A picture with the annotation that is being painted on it."""
+
+    picture: Picture
+    annotation: np.ndarray  # (*spatial), uint8; the layer's own
+
+
+class Session:
+    """What the docks of one viewer share; signals say what happened."""
+
+    classes_changed = Signal(object)
+    annotation_changed = Signal()
+    progressed = Signal(object)  # the event
+    seen = Signal(object)  # a look at the screen
+    model_changed = Signal(object)
+    outgrown = Signal()  # what is being trained has another number of classes or axes than before
+
+    def __init__(self) -> None:
+        self.config = TrainConfig()
+        self.progress = Progress()
+        self.look = Look()
+        self.control: Control | None = None
+        self.outcome: Outcome | None = None
+        self._classes = class_table(1)
+        self._volumes = False
+        self._model: Model | None = None
+        self._newest: Model | None = None  # as training had it a moment ago
+        self._painted: dict[str, _Painted] = {}
+        self._set: TrainingSet | None = None
+
+    # --- classes and models ---
+
+    @property
+    def classes(self) -> tuple[SegClass, ...]:
+        return self._classes
+
+    @classes.setter
+    def classes(self, classes: tuple[SegClass, ...]) -> None:
+        grown = len(classes) != len(self._classes)
+        self._classes = classes
+        if grown:
+            self._start_over()
+        elif self._set is not None:
+            self._set.classes = classes
+        self.classes_changed.emit(classes)
+
+    @property
+    def volumes(self) -> bool:
+        """Whether stacks are learned as volumes, by a 3-D net, and not slice by slice."""
+        return self._volumes
+
+    @volumes.setter
+    def volumes(self, volumes: bool) -> None:
+        if volumes != self._volumes:
+            self._volumes = volumes
+            self._start_over()
+
+    @property
+    def model(self) -> Model | None:
+        """The model in use: the one trained last, or one that was chosen."""
+        return self._model
+
+    @model.setter
+    def model(self, model: Model | None) -> None:
+        self._model = model
+        self.model_changed.emit(model)
+
+    @property
+    def newest(self) -> Model | None:
+        """The model in training as it was a moment ago, or the one in use."""
+        return self._newest or self._model
+
+    # --- pictures and their annotation ---
+
+    @property
+    def pictures(self) -> dict[str, Picture]:
+        return {name: painted.picture for name, painted in self._painted.items()}
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Painted pixels of background and of each class, over all pictures."""
+        if self._set is None:
+            return (0,) * (1 + len(self._classes))
+        return tuple(int(n) for n in self._set.counts)
+
+    def add(self, picture: Picture, annotation: np.ndarray) -> None:
+        """Take a picture in; its annotation may be painted on and is to be told of by `paint`."""
+        rest = [p for name, p in self.pictures.items() if name != picture.name]
+        others = {p.n_channels for p in rest} - {picture.n_channels}
+        if others:
+            raise BadInput(
+                f"'{picture.name}' has {picture.n_channels} channel(s) but the images painted so "
+                f"far have {others.pop()}; paint on images of one kind."
+            )
+        if picture.name in self._painted and self.pictures[picture.name] is not picture:
+            self.remove(picture.name)
+        self._painted[picture.name] = _Painted(picture, annotation)
+        self.paint(picture.name)
+
+    def remove(self, name: str) -> None:
+        """Leave a picture and its annotation out."""
+        if self._painted.pop(name, None) is None or self._set is None:
+            return
+        for item in self._items_of(name):
+            self._set.remove(item)
+        self.annotation_changed.emit()
+
+    def paint(self, name: str, region: Region | None = None) -> None:
+        """Take over what was painted in a region of a picture's annotation, or anywhere."""
+        painted = self._painted[name]
+        training_set = self._training_set(painted.picture)
+        lead = len(painted.picture.shape) - training_set.ndim
+        if lead < 0:
+            raise BadInput(
+                f"'{name}' is a plane, but volumes are being learned; untick 3-D, or paint stacks."
+            )
+        region = region or tuple(slice(0, n) for n in painted.picture.shape)
+        known = self._items_of(name)
+        for place in np.ndindex(*(s.stop - s.start for s in region[:lead])):
+            plane = tuple(s.start + p for s, p in zip(region, place, strict=False))
+            self._paint_item(training_set, painted, plane, region[lead:], known)
+        self.annotation_changed.emit()
+
+    def _paint_item(
+        self,
+        training_set: TrainingSet,
+        painted: _Painted,
+        plane: tuple[int, ...],
+        region: Region,
+        known: set[str],
+    ) -> None:
+        """Paint one plane, or one volume; it becomes an item with its first stroke."""
+        picture, annotation = painted.picture, painted.annotation[plane]
+        item = picture.name + "".join(f"[{p}]" for p in plane)
+        if item in known:
+            training_set.paint(item, region, annotation[region])
+        elif annotation[region].any():
+            pixels = picture.pixels[(slice(None), *plane)] if plane else picture.pixels
+            training_set.add(item, pixels, annotation, stats=lambda: picture.stats)
+
+    def _items_of(self, name: str) -> set[str]:
+        items = () if self._set is None else self._set.items
+        return {i.name for i in items if i.name == name or i.name.startswith(f"{name}[")}
+
+    def _training_set(self, picture: Picture) -> TrainingSet:
+        if self._set is None:
+            ndim = 3 if self._volumes else 2
+            spacing = picture.spacing[-ndim:]
+            self._set = TrainingSet(self._classes, ndim, spacing, picture.unit)
+        return self._set
+
+    def _start_over(self) -> None:
+        """Build the training set anew; a net in training no longer fits it."""
+        self._set = None
+        for name, painted in self._painted.items():
+            if not (self._volumes and len(painted.picture.shape) < 3):
+                self.paint(name)
+        if self.control is not None:
+            self.outgrown.emit()
+
+    # --- training ---
+
+    @property
+    def training(self) -> bool:
+        """Whether a run is under way, be it paused or at rest."""
+        return self.control is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to tell apart: two kinds of painted pixels."""
+        return sum(n > 0 for n in self.counts) > 1
+
+    def train(self, start: Start = None, name: str = "model") -> Iterator[Event]:
+        """The events of a run, to be drawn by a thread and given to `take` in the window's."""
+        if self.training:
+            raise BadInput("Training is under way already; stop it first.")
+        if self._set is None or not self._set.items:
+            raise BadInput("Nothing is painted yet; paint a stroke of each class and background.")
+        self.control = Control()
+        self.progress.begin()
+        self.outcome = None
+        return _run(self.config, self._set, self.control, start, self.look, name)
+
+    def take(self, event: Event) -> None:
+        """Take in what happened."""
+        self.progress.take(event, time.monotonic())
+        self.progress.images = len(self._set.items) if self._set else 0
+        if isinstance(event, Peeked):
+            first, self._newest = self._newest is None, event.model
+            if first:
+                self.model_changed.emit(event.model)
+        if isinstance(event, Trained):
+            self._newest = None
+            self.outcome = Outcome(event.model, event.last, self._model)
+            self.control = None
+            self.model = event.model
+        if isinstance(event, Seen):
+            self.seen.emit(event)
+        self.progressed.emit(event)
+
+    def pause(self) -> None:
+        if self.control is not None:
+            self.control.pause()
+            self.progress.pause()
+
+    def resume(self) -> None:
+        if self.control is not None:
+            self.control.resume()
+            self.progress.resume()
+
+    def stop(self) -> None:
+        """Stop within a step; the models come with the last event."""
+        if self.control is not None:
+            self.control.stop()
+            self.progress.stop()
+
+    def end(self) -> None:
+        """The run is over, whatever ended it."""
+        self._newest = None
+        if self.control is not None:
+            self.control = None
+            self.progress.phase = "idle"
+
+    def keep(self, which: str) -> None:
+        """After a run, use its best weights, its last, or the model there was before."""
+        if self.outcome is not None:
+            self.model = getattr(self.outcome, which)
+
+    def set_view(self, view: View | None) -> None:
+        """What is on the screen now; training that waits is asked for it at once."""
+        self.look.view = view
+        waits = self.progress.phase in ("paused", "resting")
+        if self.control is not None and waits and self.look.is_new():
+            self.control.ask()
+
+
+def _run(
+    config: TrainConfig,
+    training_set: TrainingSet,
+    control: Control,
+    start: Start,
+    look: Look,
+    name: str,
+) -> Iterator[Event]:
+    """A run with looks in between; in the thread that draws it, PyTorch is loaded."""
+    from napari_unet.device import choose_device, describe_device, free_memory, why_no_gpu
+    from napari_unet.library import load_model
+    from napari_unet.training import train
+
+    device = choose_device(config.device, training_set.ndim)
+    yield Machine(describe_device(device), why_no_gpu() if device.type == "cpu" else "")
+    first = load_model(start) if isinstance(start, str | Path) else start
+    seeing = PredictConfig(device=config.device, precision=config.precision)
+    events = train(config, training_set, control, start=first, name=name)
+    yield from watched(events, control, look, seeing)
+    free_memory(device)
