@@ -18,11 +18,12 @@ import torch
 import zarr
 from common import Target, elapsed, interleave, medians, ratio, table, write_report
 
+from napari_unet.cards import Card
 from napari_unet.config import NetConfig, PredictConfig, class_table
 from napari_unet.device import Numerics, choose_numerics, synchronise
 from napari_unet.inference import Target as Output
 from napari_unet.inference import predict
-from napari_unet.library import Card, Model
+from napari_unet.library import Model
 from napari_unet.models import build
 from napari_unet.samples import cells, volume
 

@@ -329,7 +329,7 @@ class _TrainReport:
 
 def _json_report(event: Event) -> None:
     """One event as one line of JSON, without what is large."""
-    large = ("model", "region", "labels", "probabilities", "uncertainty")
+    large = ("model", "last", "region", "labels", "probabilities", "uncertainty")
     values = {k: v for k, v in vars(event).items() if k not in large}
     print(json.dumps({"event": type(event).__name__.lower(), **values}), flush=True)
 
@@ -578,7 +578,7 @@ def _add_models(commands: Any) -> None:
 
 
 def _models_list(_arguments: argparse.Namespace) -> None:
-    from napari_unet.library import library_folder, list_models
+    from napari_unet.cards import library_folder, list_models
 
     models = list_models()
     for name, card in models.items():
@@ -608,11 +608,9 @@ def _models_import(arguments: argparse.Namespace) -> None:
 
 
 def _models_export(arguments: argparse.Namespace) -> None:
-    from napari_unet.library import load_model
+    from napari_unet.library import export_model
 
-    if arguments.path.exists():
-        raise BadInput(f"{arguments.path} exists already; give another place.")
-    _say(f"The model is in {load_model(arguments.model).save(arguments.path).resolve()}")
+    _say(f"The model is in {export_model(arguments.model, arguments.path).resolve()}")
 
 
 def _add_info(commands: Any) -> None:

@@ -11,10 +11,11 @@ import torch
 from napari_unet import __version__
 from napari_unet.annotation import TrainingSet
 from napari_unet.api import finish, finish_prediction
+from napari_unet.cards import library_folder
 from napari_unet.config import PredictConfig, TrainConfig, class_table
 from napari_unet.device import choose_device, choose_numerics, describe_device, why_no_gpu
 from napari_unet.inference import predict
-from napari_unet.library import Model, library_folder
+from napari_unet.library import Model
 from napari_unet.run import BadInput, Control, Event, Stepped
 from napari_unet.samples import cells
 from napari_unet.training import train

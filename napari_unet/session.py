@@ -278,6 +278,20 @@ class Session:
             self.control.ask()
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded(Event):
+    """A model is in memory."""
+
+    model: Model
+
+
+def load(name: str, version: int | None) -> Iterator[Event]:
+    """Load a model of the library; in the thread that does so, PyTorch is loaded too."""
+    from napari_unet.library import load_model
+
+    yield Loaded(load_model(name, version))
+
+
 def _run(
     config: TrainConfig,
     training_set: TrainingSet,

@@ -23,10 +23,11 @@ from PIL import Image as Pillow
 
 from napari_unet.annotation import TrainingSet
 from napari_unet.api import predict, train
+from napari_unet.cards import Card, Version, now
 from napari_unet.cli import main
 from napari_unet.config import NetConfig, class_table
 from napari_unet.holdout import HELD, TRAIN, HoldOut
-from napari_unet.library import Card, Model, Version, load_model, now
+from napari_unet.library import Model, load_model
 from napari_unet.models import build
 from napari_unet.run import BadInput
 

@@ -18,9 +18,10 @@ import zarr
 from PIL import Image as Pillow
 
 from napari_unet import __version__, cli, demo, info
+from napari_unet.cards import read_card
 from napari_unet.cli import main
 from napari_unet.io import read_image, read_mask
-from napari_unet.library import load_model, read_card
+from napari_unet.library import load_model
 from napari_unet.run import BadInput, Noticed, Rested, Tiled
 from napari_unet.samples import cells
 

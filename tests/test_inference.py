@@ -11,9 +11,10 @@ import torch
 import zarr
 
 from napari_unet import inference
+from napari_unet.cards import Card
 from napari_unet.config import NetConfig, PredictConfig, class_table
 from napari_unet.inference import Target, predict
-from napari_unet.library import Card, Model
+from napari_unet.library import Model
 from napari_unet.models import ARCHITECTURES, build
 from napari_unet.normalise import measure
 from napari_unet.run import BadInput, Control, Noticed, Predicted, Tiled

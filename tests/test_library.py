@@ -6,24 +6,27 @@ import json
 import shutil
 import zipfile
 
-import numpy as np
 import pytest
 import torch
 
+from napari_unet.cards import (
+    PNG,
+    PREVIEW_BYTES,
+    Card,
+    Version,
+    library_folder,
+    list_models,
+    now,
+    read_card,
+)
 from napari_unet.config import NetConfig, TrainConfig, class_table
 from napari_unet.library import (
     KEPT_VERSIONS,
-    Card,
     Model,
-    Version,
     check_place,
-    fingerprint,
+    export_model,
     import_model,
-    library_folder,
-    list_models,
     load_model,
-    now,
-    read_card,
 )
 from napari_unet.models import ARCHITECTURES, build
 from napari_unet.normalise import Stats
@@ -316,13 +319,6 @@ def test_the_library_lists_what_was_imported(tmp_path):
     assert same(load_model("Cells of 2024 (b)"), make(1))
 
 
-def test_a_damaged_model_is_listed_with_the_reason(tmp_path):
-    path = import_model(make().save(tmp_path / "elsewhere"))
-    (path / "model.json").write_text("{")
-
-    assert "not JSON" in list_models()["cells"]
-
-
 def test_a_name_is_taken_once(tmp_path):
     path = make().save(tmp_path / "elsewhere")
     import_model(path)
@@ -357,9 +353,102 @@ def test_what_is_no_model_is_told(name, tmp_path):
         load_model(name)
 
 
-def test_a_fingerprint_is_that_of_the_pixels():
-    image = np.arange(12).reshape(1, 3, 4)
+def test_the_card_of_an_imported_model_says_the_name_it_has_here(tmp_path):
+    path = import_model(make().save(tmp_path / "elsewhere"), "nuclei")
 
-    assert fingerprint(image) == fingerprint(image.copy())
-    assert fingerprint(image) != fingerprint(image.reshape(1, 4, 3))
-    assert fingerprint(image) != fingerprint(image + 1)
+    assert read_card(path).name == "nuclei"
+    assert load_model(path).card.name == "nuclei"
+
+
+def test_a_model_is_imported_beside_one_of_its_name(tmp_path):
+    path = make().save(tmp_path / "elsewhere")
+
+    names = [import_model(path, numbered=True).name for _ in range(3)]
+
+    assert names == ["cells", "cells 2", "cells 3"]
+
+
+def test_an_impossible_name_is_made_possible_if_wanted(tmp_path):
+    model = make()
+    model.card = model.card.named("../../evil")
+
+    path = import_model(model.save(tmp_path / "elsewhere"), numbered=True)
+
+    assert path == library_folder() / "evil"
+
+
+# ---- giving models away
+
+
+def test_a_model_is_exported_as_it_is_or_was(tmp_path):
+    for seed in range(2):
+        make(seed).save(library_folder() / "cells")
+
+    newest = export_model("cells", tmp_path / "newest.zip")
+    first = export_model("cells", tmp_path / "first", version=1)
+
+    assert same(load_model(newest), make(1))
+    assert same(load_model(first), make(0))
+
+
+def test_an_export_replaces_a_model_only_if_that_is_wanted(tmp_path):
+    make(1).save(library_folder() / "cells")
+    path = make(0).save(tmp_path / "cells.zip")
+
+    with pytest.raises(BadInput, match=r"cells\.zip exists already; give another place\."):
+        export_model("cells", path)
+    assert same(load_model(path), make(0))
+
+    export_model("cells", path, overwrite=True)
+    assert same(load_model(path), make(1))
+
+
+def test_what_is_not_there_is_not_exported(tmp_path):
+    with pytest.raises(BadInput, match="There is no model at nobody"):
+        export_model("nobody", tmp_path / "nobody.zip")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- the preview
+
+
+@pytest.mark.parametrize("place", ["model", "model.zip"])
+def test_the_preview_comes_back(place, tmp_path):
+    model = make()
+    model.preview = PNG + b"picture"
+
+    back = load_model(model.save(tmp_path / place))
+
+    assert back.preview == PNG + b"picture"
+
+
+def test_a_preview_stays_when_the_model_is_saved_again_or_elsewhere(tmp_path):
+    model = make()
+    model.preview = PNG + b"picture"
+    model.save(tmp_path / "model")
+
+    load_model(tmp_path / "model").save(tmp_path / "copy.zip")
+    make(1).save(tmp_path / "model")  # trained further by a program that makes no preview
+
+    assert load_model(tmp_path / "copy.zip").preview == PNG + b"picture"
+    assert load_model(tmp_path / "model").preview == PNG + b"picture"
+    assert load_model(tmp_path / "model").card.current.number == 2
+
+
+@pytest.mark.parametrize("preview", [b"", b"GIF89a", PNG + b"x" * PREVIEW_BYTES])
+@pytest.mark.parametrize("place", ["model", "model.zip"])
+def test_what_is_no_small_png_is_no_preview(place, preview, tmp_path):
+    model = make()
+    model.preview = preview
+    saved = model.save(tmp_path / "saved")
+    assert not (saved / "preview.png").exists()
+
+    if place == "model":
+        (saved / "preview.png").write_bytes(preview)
+    else:
+        saved = make().save(tmp_path / place)
+        with zipfile.ZipFile(saved, "a") as archive:
+            archive.writestr("preview.png", preview)
+
+    assert load_model(saved).preview is None

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import yaml
 
+from napari_unet import hooks
+
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "napari_unet" / "napari.yaml"
 MANIFEST = yaml.safe_load(REAL.read_text(encoding="utf-8"))
 COMMANDS = {c["id"]: c["python_name"] for c in MANIFEST["contributions"]["commands"]}
 SAMPLES = [sample["command"] for sample in MANIFEST["contributions"]["sample_data"]]
+GENERATED = SAMPLES[:3]  # with true masks; the others are photographs
 
 
 def _resolve(command: str) -> Any:
@@ -59,8 +62,8 @@ def test_every_contribution_names_a_known_command() -> None:
     assert used == COMMANDS.keys()
 
 
-@pytest.mark.parametrize("command", SAMPLES)
-def test_a_sample_is_an_image_and_its_mask(command: str) -> None:
+@pytest.mark.parametrize("command", GENERATED)
+def test_a_generated_sample_is_an_image_and_its_mask(command: str) -> None:
     (image, about_image, first), (mask, about_mask, second) = _resolve(command)()
 
     assert (first, second) == ("image", "labels")
@@ -77,7 +80,15 @@ def test_a_sample_opens_as_layers(command: str) -> None:
 
     opened = [layers.Layer.create(*layer_data) for layer_data in _resolve(command)()]
 
-    assert [layer._type_string for layer in opened] == ["image", "labels"]
+    expected = ["image", "labels"] if command in GENERATED else ["image"]
+    assert [layer._type_string for layer in opened] == expected
+    assert [layer.visible for layer in opened] == [True, False][: len(opened)]
+
+
+def test_an_empty_viewer_offers_every_sample() -> None:
+    keys = [sample["key"] for sample in _of("sample_data")]
+
+    assert list(hooks.SAMPLES) == keys
 
 
 @pytest.mark.parametrize("command", SAMPLES)

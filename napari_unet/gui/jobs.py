@@ -93,7 +93,7 @@ class Jobs(QObject):
         events: Iterator[Event],
         control: Control,
         on_event: Callable[[Event], None],
-        on_end: Callable[[Failure | None], None],
+        on_end: Callable[[Failure | None], None] = lambda _failure: None,
     ) -> Job:
         """Run a generator; its failure, if any, is notified before on_end is told."""
         job = Job(name, events, control, self)

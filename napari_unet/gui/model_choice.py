@@ -6,26 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from qtpy.QtWidgets import QComboBox
 
-from napari_unet.cards import list_models
+from napari_unet.cards import CARD, list_models
+from napari_unet.gui.dialogs import ask_model
 
 IN_USE = "in use"
 FILE = "file"
-
-
-def ask_model(parent: QWidget) -> Path | None:
-    """A model's folder or zip that the user chooses in a dialog; None if they cancel."""
-    found, _ = QFileDialog.getOpenFileName(
-        parent,
-        "Choose a model's zip, or the model.json in its folder",
-        "",
-        "Models (*.zip model.json)",
-    )
-    if not found:
-        return None
-    path = Path(found)
-    return path.parent if path.name == "model.json" else path
 
 
 class ModelChoice(QComboBox):
@@ -83,7 +70,9 @@ class ModelChoice(QComboBox):
 
     def _on_activated(self) -> None:
         if self.value() == FILE:
-            self._file = ask_model(self) or self._file
+            found = ask_model(self)
+            if found is not None:
+                self._file = found.parent if found.name == CARD else found
             self._fill()
             self.setValue(self._file)
         self.valueChanged.emit(self.value())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +11,6 @@ import napari
 from napari.layers import Image
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFileDialog,
     QFormLayout,
     QProgressBar,
     QVBoxLayout,
@@ -20,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.config import PredictConfig
+from napari_unet.gui.dialogs import ask_file, ask_folder
 from napari_unet.gui.forms import ConfigForm, Folded
 from napari_unet.gui.jobs import Failure
 from napari_unet.gui.model_choice import IN_USE, ModelChoice
@@ -49,29 +48,7 @@ CLASSES, OBJECTS = "Classes", "Separate objects"
 FILLED, OUTLINED = "filled", "as outlines"
 OUTLINE = 2  # pixels
 DRAW_SECONDS = 0.3  # between two drawings of a result that grows
-FORMATS = {
-    "TIFF (*.tif)": ".tif",
-    "OME-TIFF with pixel size (*.ome.tif)": ".ome.tif",
-    "PNG (*.png)": ".png",
-    "NumPy (*.npy)": ".npy",
-    "Zarr (*.zarr)": ".zarr",
-}
 ADVANCED = ("flips", "tile", "head", "device", "precision")
-
-
-def ask_folder(parent: QWidget, title: str) -> Path | None:
-    """A folder that the user chooses in a dialog; None if they cancel."""
-    found = QFileDialog.getExistingDirectory(parent, title)
-    return Path(found) if found else None
-
-
-def ask_file(parent: QWidget, name: str) -> Path | None:
-    """Where to write a mask, as the user chooses in a dialog; None if they cancel."""
-    found, chosen = QFileDialog.getSaveFileName(parent, "Export the mask", name, ";;".join(FORMATS))
-    if not found:
-        return None
-    known = any(found.lower().endswith(suffix) for suffix in FORMATS.values())
-    return Path(found if known else found + FORMATS[chosen])
 
 
 class SegmentDock(QWidget):

@@ -108,7 +108,7 @@ class TrainDock(QWidget):
         session.progressed.connect(self._on_session_progressed)
         session.model_changed.connect(self._on_session_model_changed)
         self._work.run_ended.connect(self._on_work_run_ended)
-        self._work.live_changed.connect(self._live.setChecked)
+        self._work.live_changed.connect(self._on_work_live_changed)
 
     # --- what is asked ---
 
@@ -133,6 +133,9 @@ class TrainDock(QWidget):
     def _on_stop_clicked(self) -> None:
         self._work.session.stop()
         self._draw()
+
+    def _on_work_live_changed(self, on: bool) -> None:
+        self._live.setChecked(on)
 
     def _on_keep_activated(self) -> None:
         self._work.keep(self._keep.currentData())

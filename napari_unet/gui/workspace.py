@@ -20,8 +20,8 @@ from napari_unet.gui.preview import draw_preview
 from napari_unet.gui.viewer import LIVE, Layers, role_of
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture
-from napari_unet.run import BadInput
-from napari_unet.session import Session
+from napari_unet.run import BadInput, Control, Event
+from napari_unet.session import Loaded, Session, load
 
 NAME = "unet.workspace"
 LOOK_MS = 150  # between two looks at where the viewer looks
@@ -211,6 +211,16 @@ class Workspace(QObject):
             self.said.emit(f"Kept in the library as '{model.card.name}'.")
         except BadInput as error:
             notify(Failure(str(error)))
+
+    def use(self, name: str, version: int | None = None) -> None:
+        """Use a model of the library from now on."""
+        self.jobs.start("loading", load(name, version), Control(), self._on_model_loaded)
+
+    def _on_model_loaded(self, event: Event) -> None:
+        if isinstance(event, Loaded):
+            if not any(self.session.counts) and not self.session.training:
+                self.session.classes = event.model.card.classes
+            self.session.model = event.model
 
     def hold_training(self) -> None:
         """On a CPU two engines at once would both crawl: training waits for the shorter one."""
