@@ -9,6 +9,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import rivals
 import torch
@@ -19,7 +20,7 @@ from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics, synchronise
 from napari_unet.losses import segmentation_loss
 from napari_unet.models import build
-from napari_unet.optimiser import make_optimisers
+from napari_unet.optimiser import Optimiser
 from napari_unet.run import Event, Scored, Stepped
 from napari_unet.samples import cells
 from napari_unet.training import train
@@ -86,19 +87,17 @@ def bare_steps(config: TrainConfig, numerics: Numerics, plain: bool = False) -> 
     net = build(NetConfig(arch=config.arch, width=config.width, depth=config.depth))
     net = net.to(numerics.device, memory_format=layout).train()
     x = x.contiguous(memory_format=layout)
-    optimisers = make_optimisers(net, config.rate, config.decay)
+    optimiser: Any = Optimiser(net, config.rate, config.decay)
     if plain:
-        optimisers = [torch.optim.AdamW(net.parameters(), fused=True)]
+        optimiser = torch.optim.AdamW(net.parameters(), fused=True)
     scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.scaled)
     while True:
         with numerics.autocast():
             logits = net(x)
         loss = segmentation_loss(logits, target, kind=config.loss)
-        for optimiser in optimisers:
-            optimiser.zero_grad()
+        optimiser.zero_grad()
         scaler.scale(loss).backward()
-        for optimiser in optimisers:
-            scaler.step(optimiser)
+        scaler.step(optimiser)
         scaler.update()
         yield
 

@@ -16,7 +16,7 @@ from napari_unet.config import BACKGROUND, TrainConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import class_weights, segmentation_loss
 from napari_unet.models import Net
-from napari_unet.optimiser import VECTOR_RATE, Muon, make_optimisers
+from napari_unet.optimiser import Optimiser
 from napari_unet.patches import Sampler, Spot, cut
 
 AVERAGE = 0.99  # of the weights; less at the beginning
@@ -34,7 +34,7 @@ class Learner:
         self.net: Net = numerics.place(net).train()
         self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.rate = config.rate
-        self.optimisers = make_optimisers(self.net, self.rate, config.decay)
+        self.optimiser = Optimiser(self.net, self.rate, config.decay)
         self.scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.scaled)
         self.rng = np.random.default_rng(config.seed)
         self.random = torch.Generator(numerics.device).manual_seed(config.seed)
@@ -52,7 +52,7 @@ class Learner:
         """Take one step; its loss, which is not waited for."""
         spots = self.sampler.draw(self.batch, tuple(p // 3 for p in self.patch))
         x, target, weights = self._batch(spots)
-        self._set_rate(part_of_rate)
+        self.optimiser.rate = self.rate * part_of_rate
         with self.numerics.autocast():
             logits = self.net(x)
         loss = segmentation_loss(
@@ -64,8 +64,7 @@ class Learner:
         )
         self.zero_grad()
         self.scaler.scale(loss).backward()
-        for optimiser in self.optimisers:
-            self.scaler.step(optimiser)
+        self.scaler.step(self.optimiser)  # type: ignore[arg-type]
         self.scaler.update()
         self._update_average()
         if self.step % FEEDBACK_STEPS == 0:
@@ -75,8 +74,7 @@ class Learner:
         return loss.detach()
 
     def zero_grad(self) -> None:
-        for optimiser in self.optimisers:
-            optimiser.zero_grad()
+        self.optimiser.zero_grad()
 
     def shrink(self) -> bool:
         """Make the step need about half the memory; whether it still could."""
@@ -98,7 +96,7 @@ class Learner:
         self.net.load_state_dict(weights[0])
         self.average.load_state_dict(weights[1])
         self.rate = rate
-        self.optimisers = make_optimisers(self.net, rate, self.config.decay)
+        self.optimiser = Optimiser(self.net, rate, self.config.decay)
 
     def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None]:
         strength = self.config.augment
@@ -115,12 +113,6 @@ class Learner:
         if array is None:
             return None
         return torch.from_numpy(array).to(self.numerics.device, non_blocking=True)
-
-    def _set_rate(self, part: float) -> None:
-        for optimiser in self.optimisers:
-            own = 1.0 if isinstance(optimiser, Muon) else VECTOR_RATE
-            for group in optimiser.param_groups:
-                group["lr"] = self.rate * own * part
 
     def _class_weights(self) -> Tensor | None:
         if not self.config.balance:
@@ -142,9 +134,7 @@ class Learner:
         tensors = {"random": self.random.get_state(), "dropout": torch.get_rng_state()}
         tensors |= {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for place, optimiser in enumerate(self.optimisers):
-            for number, state in optimiser.state_dict()["state"].items():
-                tensors |= {f"optimiser.{place}.{number}.{k}": v for k, v in state.items()}
+        tensors |= {f"optimiser.{k}": v for k, v in self.optimiser.state().items()}
         plain = {
             "step": self.step,
             "rate": self.rate,
@@ -162,17 +152,7 @@ class Learner:
         torch.set_rng_state(tensors["dropout"])
         self.net.load_state_dict(under("net.", tensors))
         self.average.load_state_dict(under("average.", tensors))
-        for place, optimiser in enumerate(self.optimisers):
-            state = optimiser.state_dict()
-            weights = [w for group in optimiser.param_groups for w in group["params"]]
-            for key, value in under(f"optimiser.{place}.", tensors).items():
-                number, what = key.split(".", 1)
-                weight = weights[int(number)]
-                if value.shape == weight.shape:
-                    # In the weight's memory format: sums in another order round differently.
-                    value = torch.empty_like(weight).copy_(value)
-                state["state"].setdefault(int(number), {})[what] = value
-            optimiser.load_state_dict(state)
+        self.optimiser.restore(under("optimiser.", tensors))
 
 
 def copied(weights: Weights) -> Weights:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +19,99 @@ MOMENTUM = 0.95
 # A matrix with fewer rows or columns, such as the first and last layer, is left to AdamW.
 SMALLEST = 5
 VECTOR_RATE = 0.05  # AdamW's rate as a part of Muon's
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's
+
+State = dict[str, Tensor]
 
 
-def make_optimisers(net: nn.Module, rate: float, decay: float) -> list[torch.optim.Optimizer]:
-    """Muon for the net's matrices and AdamW for the rest, whichever of the two there are."""
-    trained = [p for p in net.parameters() if p.requires_grad]
-    matrices = [p for p in trained if is_matrix(p)]
-    vectors = [p for p in trained if not is_matrix(p)]
-    out: list[torch.optim.Optimizer] = []
-    if matrices:
-        out.append(Muon(matrices, rate, decay))
-    if vectors:
-        out.append(torch.optim.AdamW(vectors, rate * VECTOR_RATE, weight_decay=decay, fused=True))
-    return out
+class Optimiser:
+    """Muon for the net's matrices, AdamW for the rest.
+
+    Not a torch.optim.Optimizer: the first use of one loads PyTorch's compiler, for a second.
+    """
+
+    def __init__(self, net: nn.Module, rate: float, decay: float) -> None:
+        self.rate, self.decay = rate, decay
+        self.weights = [p for p in net.parameters() if p.requires_grad]
+        self._state: dict[Tensor, State] = {}
+        self._steps = 0
+
+    @property
+    def param_groups(self) -> list[dict[str, list[nn.Parameter]]]:
+        """What a GradScaler asks for."""
+        return [{"params": self.weights}]
+
+    def zero_grad(self) -> None:
+        for weight in self.weights:
+            weight.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every weight that has a gradient; those of one shape together."""
+        self._steps += 1
+        matrices: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        vectors: list[Tensor] = []
+        for weight in self.weights:
+            if weight.grad is not None:
+                (matrices[weight.shape] if is_matrix(weight) else vectors).append(weight)
+        for alike in matrices.values():
+            self._muon(alike)
+        if vectors:
+            self._adam(vectors)
+
+    def _muon(self, weights: list[Tensor]) -> None:
+        """Momentum, made orthogonal; a kernel counts as a matrix of its first axis by the rest."""
+        gradients = [_gradient(w) for w in weights]
+        momenta = self._kept(weights, "momentum")
+        torch._foreach_mul_(momenta, MOMENTUM)
+        torch._foreach_add_(momenta, gradients)
+        ahead = torch._foreach_add(gradients, momenta, alpha=MOMENTUM)  # Nesterov
+        updates = orthogonal(torch.stack([_flat(u) for u in ahead]))
+        rows, columns = updates.shape[1:]
+        rate = self.rate * math.sqrt(max(1, rows / columns))
+        torch._foreach_mul_(weights, 1 - self.rate * self.decay)
+        shaped = [_unflat(u, w) for u, w in zip(updates, weights, strict=True)]
+        torch._foreach_add_(weights, shaped, alpha=-rate)
+
+    def _adam(self, weights: list[Tensor]) -> None:
+        gradients, rate = [_gradient(w) for w in weights], self.rate * VECTOR_RATE
+        first, second = self._kept(weights, "first"), self._kept(weights, "second")
+        torch._foreach_lerp_(first, gradients, 1 - BETAS[0])
+        torch._foreach_mul_(second, BETAS[1])
+        torch._foreach_addcmul_(second, gradients, gradients, 1 - BETAS[1])
+        corrections = [1 - beta**self._steps for beta in BETAS]
+        spread = torch._foreach_sqrt(second)
+        torch._foreach_div_(spread, math.sqrt(corrections[1]))
+        torch._foreach_add_(spread, EPSILON)
+        torch._foreach_mul_(weights, 1 - rate * self.decay)
+        torch._foreach_addcdiv_(weights, first, spread, -rate / corrections[0])
+
+    def _kept(self, weights: list[Tensor], what: str) -> list[Tensor]:
+        """What is remembered of each weight's gradients; at first, nothing."""
+        states = [self._state.setdefault(w, {}) for w in weights]
+        for weight, state in zip(weights, states, strict=True):
+            if what not in state:
+                state[what] = torch.zeros_like(weight)
+        return [state[what] for state in states]
+
+    def state(self) -> State:
+        """Everything remembered, for a checkpoint."""
+        kept = {
+            f"{number}.{what}": value
+            for number, weight in enumerate(self.weights)
+            for what, value in self._state.get(weight, {}).items()
+        }
+        return kept | {"steps": torch.tensor(self._steps)}
+
+    def restore(self, state: State) -> None:
+        """Go on from a checkpoint."""
+        self._steps = int(state["steps"])
+        for key, value in state.items():
+            if key != "steps":
+                number, what = key.split(".")
+                weight = self.weights[int(number)]
+                # In the weight's memory format: sums in another order round differently.
+                self._state.setdefault(weight, {})[what] = torch.empty_like(weight).copy_(value)
 
 
 def is_matrix(weight: Tensor) -> bool:
@@ -41,43 +119,9 @@ def is_matrix(weight: Tensor) -> bool:
     return weight.ndim >= 2 and min(weight.shape[:2]) >= SMALLEST
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal; kernels count as matrices of their first axis by all others."""
-
-    def __init__(self, weights: list[nn.Parameter], rate: float, decay: float) -> None:
-        super().__init__(weights, {"lr": rate, "weight_decay": decay})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every weight; those of one shape together."""
-        assert closure is None
-        for group in self.param_groups:
-            for weights in _by_shape(group["params"]):
-                self._update(weights, group)
-
-    def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [w.grad for w in weights if w.grad is not None]
-        for weight in weights:
-            if not self.state[weight]:
-                self.state[weight]["momentum"] = torch.zeros_like(weight)
-        momenta = [self.state[w]["momentum"] for w in weights]
-        torch._foreach_mul_(momenta, MOMENTUM)
-        torch._foreach_add_(momenta, gradients)
-        ahead = torch._foreach_add(gradients, momenta, alpha=MOMENTUM)  # Nesterov
-        updates = orthogonal(torch.stack([_flat(u) for u in ahead]))
-        rows, columns = updates.shape[1:]
-        rate = group["lr"] * math.sqrt(max(1, rows / columns))
-        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        shaped = [_unflat(u, w) for u, w in zip(updates, weights, strict=True)]
-        torch._foreach_add_(weights, shaped, alpha=-rate)
-
-
-def _by_shape(weights: list[Tensor]) -> list[list[Tensor]]:
-    found: dict[torch.Size, list[Tensor]] = defaultdict(list)
-    for weight in weights:
-        if weight.grad is not None:
-            found[weight.shape].append(weight)
-    return list(found.values())
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
 
 
 def _flat(update: Tensor) -> Tensor:
