@@ -32,6 +32,8 @@ from napari_unet.run import BadInput
 
 SLICES, CHANNELS = "Its first axis is slices or time", "Its first axis is channels"
 
+KEYS = "Ctrl+Z undoes; [ and ] change the brush; hold Space to move the image."
+
 
 class AnnotateDock(QWidget):
     """What is painted, on which image."""
@@ -60,16 +62,20 @@ class AnnotateDock(QWidget):
         self._new = push("Paint on it", "annotate.new", "Make its annotation layer, take the brush")
         self._classes = ClassTable()
         self._complete = push(
-            "All of it",
+            "In all of it",
             "annotate.complete",
             "All else in the image or slice is background",
         )
         self._rectangle = push(
-            "A rectangle ...",
+            "In a rectangle",
             "annotate.rectangle",
             "All else in a rectangle is background",
         )
-        self._clear = push("Clear", "annotate.clear", "Erase what is painted on the image or slice")
+        self._clear = push(
+            "Erase all that is painted here",
+            "annotate.clear",
+            "Erase what is painted on the image or slice",
+        )
         self._source = combo("annotate.source", "A mask or a prediction to take over")
         self._how = combo("annotate.how", "How much of it to take over", HOWS)
         self._mapping = named(
@@ -91,8 +97,10 @@ class AnnotateDock(QWidget):
         form.addRow(self._new)
         form.addRow(self._classes)
         form.addRow(self._share)
-        form.addRow(QLabel("Nothing is missing in:"))
-        form.addRow(beside(self._complete, self._rectangle, self._clear))
+        form.addRow(text("annotate.keys", KEYS))
+        form.addRow(QLabel("Count what is not painted as background:"))
+        form.addRow(beside(self._complete, self._rectangle))
+        form.addRow(self._clear)
         form.addRow(self._folded())
         outer = QVBoxLayout(self)
         outer.addWidget(self._welcome)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import napari
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_unet.gui.annotate import AnnotateDock
+from napari_unet.gui.forms import Folded
 from napari_unet.gui.segment import SegmentDock
 from napari_unet.gui.train import TrainDock
 
@@ -14,7 +15,7 @@ WIDTH = 330
 
 
 class WorkspaceDock(QScrollArea):
-    """Three docks under each other, which scroll where the screen is low."""
+    """Three docks under each other, which can be folded away, and scroll on a low screen."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
@@ -28,17 +29,12 @@ class WorkspaceDock(QScrollArea):
         column.setSpacing(0)
         docks = {"Annotate": AnnotateDock, "Train": TrainDock, "Segment": SegmentDock}
         for title, dock in docks.items():
-            column.addWidget(_heading(title))
-            column.addWidget(dock(napari_viewer))
+            section = Folded(title, dock(napari_viewer), f"unet.column.{title.lower()}", bold=True)
+            section.setValue(True)
+            column.addWidget(section)
         column.addStretch(1)
         self.setWidget(inside)
 
     def sizeHint(self) -> QSize:
         """Wide enough for its docks, and as high as there is room."""
         return QSize(WIDTH, 900)
-
-
-def _heading(title: str) -> QLabel:
-    heading = QLabel(f"<b>{title}</b>")
-    heading.setIndent(6)
-    return heading

@@ -124,14 +124,15 @@ class Folded(QWidget):
 
     valueChanged = Signal(bool)
 
-    def __init__(
-        self, title: str, content: QWidget, name: str, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, title: str, content: QWidget, name: str, bold: bool = False) -> None:
+        super().__init__()
         self.setObjectName(name)
         self._content = content
         self._button = _arrow_button(title, f"{name}.toggle")
         self._button.toggled.connect(self._on_button_toggled)
+        font = self._button.font()
+        font.setBold(bold)
+        self._button.setFont(font)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._button)

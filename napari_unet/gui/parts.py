@@ -29,6 +29,7 @@ def combo(name: str, tip: str, words: Iterable[str] = ()) -> QComboBox:
     box.addItems(list(words))
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return box
 
 

@@ -46,6 +46,7 @@ SCREEN, PLANE, STACK, ALL, FOLDER = (
 )
 CLASSES, OBJECTS = "Classes", "Separate objects"
 FILLED, OUTLINED = "filled", "as outlines"
+NO_MODEL = "Train a model first, or choose one from a file."
 OUTLINE = 2  # pixels
 DRAW_SECONDS = 0.3  # between two drawings of a result that grows
 ADVANCED = ("flips", "tile", "head", "device", "precision")
@@ -119,6 +120,7 @@ class SegmentDock(QWidget):
         self._contour.currentTextChanged.connect(self._on_contour_changed)
         self._objects.valueChanged.connect(self._on_objects_changed)
         self._model.valueChanged.connect(self._refresh)
+        self._scope.currentTextChanged.connect(self._refresh)
         self._work.session.model_changed.connect(self._on_session_model_changed)
         self._work.image_changed.connect(self._refresh)
         self._work.layers.changed.connect(self._refresh)
@@ -319,12 +321,15 @@ class SegmentDock(QWidget):
 
     def _refresh(self) -> None:
         busy = self._control is not None
-        self._run.setEnabled(not busy and self._model.value() is not None)
-        self._cancel.setEnabled(busy)
         image = self._work.image
+        possible = image is not None or self._scope.currentText() == FOLDER
+        self._run.setEnabled(not busy and possible and self._model.value() is not None)
+        self._cancel.setEnabled(busy)
         self._export.setEnabled(not busy and image is not None and image in self._results)
         if self._model.value() is None and not busy:
-            self._status.setText("Train a model first, or choose one from a file.")
+            self._status.setText(NO_MODEL)
+        elif self._status.text() == NO_MODEL:
+            self._status.setText("")
 
     def _try(self, act: Callable[[], None]) -> None:
         """Do what was asked, or say why not."""

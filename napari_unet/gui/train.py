@@ -19,11 +19,21 @@ from napari_unet.gui.workspace import Workspace
 from napari_unet.run import BadInput, Event
 from napari_unet.session import Machine
 
+CURVE_LINES = 12  # of text, in height
 DRAW_MS = 300  # between two drawings of what training says
 ADVANCED = (
     "arch", "width", "depth", "attention", "residual", "rate", "batch", "patch", "augment",
     "loss", "balance", "holdout", "patience", "device", "precision", "seed",
 )  # fmt: skip
+LABELS = {
+    "arch": "Architecture",
+    "attention": "Attention gates",
+    "residual": "Residual blocks",
+    "rate": "Learning rate",
+    "augment": "Augmentation",
+    "balance": "Balance the classes",
+    "holdout": "Held out",
+}
 KEEP = {"best": "The best", "last": "The last", "before": "The model before"}
 
 
@@ -63,6 +73,8 @@ class TrainDock(QWidget):
         self._status = text("train.status")
         self._advice = text("train.advice")
         self._curve = named(Curve(), "train.curve")
+        self._curve.setFixedHeight(CURVE_LINES * self.fontMetrics().height())
+        self._kept = text("train.kept")
         self._keep = combo("train.keep", "Which weights of the last run to use and keep")
         self._device = text("train.device")
         self._volumes = named(
@@ -70,7 +82,7 @@ class TrainDock(QWidget):
             "train.volumes",
             "With a 3-D network instead of slice by slice: slower, and it sees depth",
         )
-        self._form = ConfigForm(TrainConfig, ADVANCED, "train")
+        self._form = ConfigForm(TrainConfig, ADVANCED, "train", LABELS)
 
     def _lay_out(self) -> None:
         inside = QWidget()
@@ -82,6 +94,7 @@ class TrainDock(QWidget):
         keep = QFormLayout(self._keep_row)
         keep.setContentsMargins(0, 0, 0, 0)
         keep.addRow("Keep", self._keep)
+        keep.addRow(self._kept)
         start = QFormLayout()
         start.addRow("Start from", self._from)
         outer = QVBoxLayout(self)
@@ -107,6 +120,7 @@ class TrainDock(QWidget):
         session.annotation_changed.connect(self._on_annotation_changed)
         session.progressed.connect(self._on_session_progressed)
         session.model_changed.connect(self._on_session_model_changed)
+        self._work.kept.connect(self._on_work_kept)
         self._work.run_ended.connect(self._on_work_run_ended)
         self._work.live_changed.connect(self._on_work_live_changed)
 
@@ -172,6 +186,9 @@ class TrainDock(QWidget):
         model = self._work.session.model
         self._from.set_in_use(None if model is None else model.card.name)
 
+    def _on_work_kept(self, name: str) -> None:
+        self._kept.setText(f"It is in the library as '{name}'; the Models dock shows it.")
+
     def _on_work_run_ended(self, failure: Failure | None) -> None:
         self._draw_timer.stop()
         self._failure = failure.sentence if failure else ""
@@ -201,6 +218,8 @@ class TrainDock(QWidget):
         self._keep_row.setVisible(phase == "done" and session.outcome is not None)
         self._status.setText(self._failure or progress.say(time.monotonic()))
         advice = progress.advice(session.counts, [c.name for c in session.classes])
+        if phase == "idle" and not any(session.counts):
+            advice = []  # the status says it
         self._advice.setText("\n".join(advice))
         self._advice.setVisible(bool(advice))
         self._device.setVisible(bool(self._device.text()))
@@ -208,6 +227,7 @@ class TrainDock(QWidget):
 
     def _draw_curve(self) -> None:
         progress = self._work.session.progress
+        self._curve.setVisible(bool(progress.losses))
         if progress.losses:
             steps, losses = zip(*progress.losses, strict=True)
             self._curve.setLosses(steps, losses)

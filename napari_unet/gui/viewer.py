@@ -163,7 +163,7 @@ class Layers:
             data,
             name=f"{image.name}: {role}",
             colormap="viridis" if role == "probability" else "magma",
-            blending="translucent",
+            blending="additive",  # where it is low, nothing is to be seen
             opacity=0.6,
             contrast_limits=(0, 1),
             metadata={OURS: {"role": role, "image": image.name}},

@@ -42,6 +42,7 @@ class Workspace(QObject):
     image_changed = Signal(object)  # the image that is worked on, or None
     picked = Signal(int)  # the label that is painted with
     said = Signal(str)  # a sentence about what was just done, or could not be
+    kept = Signal(str)  # the name in the library of the model that a run made
     run_ended = Signal(object)  # Failure or None
     live_changed = Signal(bool)  # whether the live overlay is shown
 
@@ -208,7 +209,7 @@ class Workspace(QObject):
             model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
         try:
             model.save(library_folder() / model.card.name)
-            self.said.emit(f"Kept in the library as '{model.card.name}'.")
+            self.kept.emit(model.card.name)
         except BadInput as error:
             notify(Failure(str(error)))
 
