@@ -36,8 +36,13 @@ def run_demo(
     watch: Callable[[Event], None],
     say: Say,
 ) -> None:
-    """Paint strokes on two images, learn them, segment two unseen ones, leave all in a folder."""
+    """Paint strokes, learn them, segment: in napari, or without a window on two images each.
+
+    Without a window, masks, overlay pictures and the model are left in a folder.
+    """
     config = make_settings(TrainConfig, {"seconds": seconds}, "--")
+    if not headless and has_display() and _opens_window(say):
+        return
     _claim(out)
     say(f"Two generated images with {STROKES} strokes of cell and background each:")
     training_set = TrainingSet(class_table(["cell"]))
@@ -49,8 +54,6 @@ def run_demo(
     scores = [_segment(model, seed, out) for seed in UNSEEN]
     say(f"Dice on two unseen images: {', '.join(f'{s:.3f}' for s in scores)}")
     say(f"Masks, overlay pictures and the model are in {out.resolve()}")
-    if not headless and has_display():
-        _show(model, training_set, out, say)
 
 
 def _claim(out: Path) -> None:
@@ -116,21 +119,14 @@ def has_display() -> bool:
     return True
 
 
-def _show(model: Model, training_set: TrainingSet, out: Path, say: Say) -> None:
-    """Open napari with the painted and the segmented images, if it is installed."""
+def _opens_window(say: Say) -> bool:
+    """Show the loop in napari: strokes painted, training under way; whether napari is there."""
     try:
-        from napari_unet.gui.viewer import show_layers
+        from napari_unet.gui.column import show_demo
     except ImportError:
-        say('For a window as well: pip install "napari-unet[all]"')
-        return
-    painted = training_set.items[0]
-    image, _ = cells(UNSEEN[0], SIZE)
-    mask = finish_prediction(predict(model, image[None]), None).labels
-    show_layers(
-        [
-            ("unseen cells", image, mask, "prediction"),
-            ("painted cells", np.asarray(painted.image)[0], painted.annotation, "annotation"),
-        ],
-        model.card.classes,
-        title=f"napari-unet demo - {out}",
-    )
+        say('For the demo in a window: pip install "napari-unet[all]"')
+        return False
+    say("In napari: training starts on strokes that are painted already; go on painting.")
+    image, truth = cells(PAINTED[0], SIZE)
+    show_demo(image, scribble(truth, PAINTED[0]))
+    return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -84,14 +86,25 @@ def test_the_demo_does_not_write_among_other_things(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.doc"]
 
 
-def test_with_a_display_the_demo_shows_its_layers(tmp_path, monkeypatch):
-    shown = []
+def test_with_a_display_the_demo_is_a_window(tmp_path, monkeypatch):
+    opened = []
     monkeypatch.setattr(demo, "has_display", lambda: True)
-    monkeypatch.setattr(demo, "_show", lambda *given: shown.append(given))
+    monkeypatch.setattr(demo, "_opens_window", lambda say: opened.append(say) or True)
 
     run(tmp_path, seconds=0.2, headless=False)
 
-    assert len(shown) == 1
+    assert len(opened) == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_napari_the_demo_does_without_a_window(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "has_display", lambda: True)
+    monkeypatch.setitem(sys.modules, "napari_unet.gui.column", None)
+
+    said, _ = run(tmp_path, seconds=0.2, headless=False)
+
+    assert "napari-unet[all]" in "".join(said)
+    assert (tmp_path / "model" / "model.json").is_file()
 
 
 @pytest.mark.parametrize(("variable", "expected"), [("DISPLAY", True), ("NOTHING", False)])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import napari
+import numpy as np
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
@@ -10,6 +13,7 @@ from napari_unet.gui.annotate import AnnotateDock
 from napari_unet.gui.forms import Folded
 from napari_unet.gui.segment import SegmentDock
 from napari_unet.gui.train import TrainDock
+from napari_unet.gui.workspace import Workspace
 
 WIDTH = 330
 
@@ -38,3 +42,20 @@ class WorkspaceDock(QScrollArea):
     def sizeHint(self) -> QSize:
         """Wide enough for its docks, and as high as there is room."""
         return QSize(WIDTH, 900)
+
+
+def show_demo(image: np.ndarray, strokes: np.ndarray) -> None:
+    """Open an image with strokes on it, start to learn them, and wait until the window closes."""
+    viewer = napari.Viewer(title="napari-unet demo")
+    viewer.add_image(image, name="cells")
+    viewer.window.add_dock_widget(WorkspaceDock(viewer), name="Workspace", area="right")
+    work = Workspace.of(viewer)
+    work.annotate().set(tuple(slice(0, n) for n in strokes.shape), strokes)
+    # The first stroke is told a moment later.
+    work.session.annotation_changed.connect(partial(_start_once, work))
+    napari.run()
+
+
+def _start_once(work: Workspace) -> None:
+    if work.session.ready and not work.session.training and work.session.model is None:
+        work.start_training()

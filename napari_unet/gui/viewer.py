@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -28,8 +28,6 @@ PYRAMID_FROM = 2**26  # pixels of a plane from which a result is shown as a pyra
 PYRAMID_TOP = 2048
 MOST_PAINTED = 2**31  # pixels of an annotation, which lies in memory
 OPACITY = {"annotation": 0.7, "prediction": 0.4}
-
-Shown = tuple[str, np.ndarray, np.ndarray, str]  # name, image, labels, role of the labels
 
 
 class Layers:
@@ -438,32 +436,3 @@ def _pyramid(data: np.ndarray) -> Any:
     while max(levels[-1].shape[-2:]) > PYRAMID_TOP:
         levels.append(levels[-1][..., ::2, ::2])
     return levels
-
-
-# --- the demo's window ---
-
-
-def show_layers(shown: Iterable[Shown], classes: tuple[SegClass, ...], title: str) -> None:
-    """Open a window with images side by side, labels over them, and wait until it closes."""
-    add_layers(napari.Viewer(title=title), shown, classes)
-    napari.run()
-
-
-def add_layers(
-    viewer: napari.Viewer, shown: Iterable[Shown], classes: tuple[SegClass, ...]
-) -> None:
-    """Add images side by side, each with its labels in the class colours."""
-    left = 0
-    for name, image, labels, role in shown:
-        place = {"translate": (0, left)}
-        viewer.add_image(image, name=name, **place)
-        viewer.add_labels(
-            labels,
-            name=f"{name}: {role}",
-            colormap=label_colors(classes),
-            opacity=0.5,
-            metadata={OURS: {"role": role, "image": name}},
-            **place,
-        )
-        left += image.shape[1] + 16
-    viewer.reset_view()
