@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import napari
 import numpy as np
 from qtpy.QtCore import QSize, Qt
@@ -50,12 +48,9 @@ def show_demo(image: np.ndarray, strokes: np.ndarray) -> None:
     viewer.add_image(image, name="cells")
     viewer.window.add_dock_widget(WorkspaceDock(viewer), name="Workspace", area="right")
     work = Workspace.of(viewer)
-    work.annotate().set(tuple(slice(0, n) for n in strokes.shape), strokes)
-    # The first stroke is told a moment later.
-    work.session.annotation_changed.connect(partial(_start_once, work))
+    painting = work.annotate()
+    painting.set(tuple(slice(0, n) for n in strokes.shape), strokes)
+    painting.pick(1)
+    work.session.paint("cells")
+    work.start_training()
     napari.run()
-
-
-def _start_once(work: Workspace) -> None:
-    if work.session.ready and not work.session.training and work.session.model is None:
-        work.start_training()

@@ -59,11 +59,17 @@ class Job(QObject):
         self._thread.start()
         self._timer.start(DRAIN_MS)
 
-    def close(self) -> None:
-        """Stop and wait; what happens meanwhile is no longer told."""
+    def close(self) -> list[Event]:
+        """Stop and wait; what happened meanwhile is no longer told, but given back."""
         self._timer.stop()
         self.control.stop()
         self._thread.join(LAST_SECONDS)
+        left = []
+        while not self._news.empty():
+            news = self._news.get()
+            if isinstance(news, Event):
+                left.append(news)
+        return left
 
     def _on_timer_timeout(self) -> None:
         until = time.perf_counter() + DRAIN_SECONDS
@@ -111,13 +117,13 @@ class Jobs(QObject):
         job.start()
         return job
 
-    def close(self) -> None:
-        """Stop all that runs, and wait for it."""
+    def close(self) -> list[Event]:
+        """Stop all that runs, and wait for it; the events that were not told any more."""
         for job in self._running:
             job.control.stop()
-        for job in self._running:
-            job.close()
+        left = [event for job in self._running for event in job.close()]
         self._running.clear()
+        return left
 
 
 def _run(events: Iterator[Event], news: SimpleQueue[Any]) -> None:

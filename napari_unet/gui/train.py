@@ -49,6 +49,8 @@ class TrainDock(QWidget):
         self._draw_timer = QTimer(self)
         self._draw_timer.timeout.connect(self._draw)
         self._connect()
+        if self._work.session.training:
+            self._draw_timer.start(DRAW_MS)
         self._draw()
 
     # --- widgets ---
@@ -121,6 +123,7 @@ class TrainDock(QWidget):
         session.progressed.connect(self._on_session_progressed)
         session.model_changed.connect(self._on_session_model_changed)
         self._work.kept.connect(self._on_work_kept)
+        self._work.run_started.connect(self._on_work_run_started)
         self._work.run_ended.connect(self._on_work_run_ended)
         self._work.live_changed.connect(self._on_work_live_changed)
 
@@ -135,10 +138,7 @@ class TrainDock(QWidget):
 
     def _begin(self) -> None:
         chosen = self._from.value()
-        self._failure = ""
         self._work.start_training(self._work.session.model if chosen == IN_USE else chosen)
-        self._curve.clear()
-        self._draw_timer.start(DRAW_MS)
 
     def _on_pause_clicked(self) -> None:
         self._work.session.pause()
@@ -188,6 +188,12 @@ class TrainDock(QWidget):
 
     def _on_work_kept(self, name: str) -> None:
         self._kept.setText(f"It is in the library as '{name}'; the Models dock shows it.")
+
+    def _on_work_run_started(self) -> None:
+        self._failure = ""
+        self._curve.clear()
+        self._draw_timer.start(DRAW_MS)
+        self._draw()
 
     def _on_work_run_ended(self, failure: Failure | None) -> None:
         self._draw_timer.stop()

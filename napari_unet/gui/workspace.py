@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import napari
 from napari.layers import Image, Labels
@@ -13,6 +13,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.annotation import Region
+from napari_unet.cards import free_name, library_folder
 from napari_unet.config import BACKGROUND, UNLABELLED
 from napari_unet.gui.jobs import Failure, Jobs, notify
 from napari_unet.gui.painting import Painting
@@ -20,8 +21,11 @@ from napari_unet.gui.preview import draw_preview
 from napari_unet.gui.viewer import LIVE, Layers, role_of
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture
-from napari_unet.run import BadInput, Control, Event
+from napari_unet.run import BadInput, Control, Event, Trained
 from napari_unet.session import Loaded, Session, load
+
+if TYPE_CHECKING:
+    from napari_unet.library import Model
 
 NAME = "unet.workspace"
 LOOK_MS = 150  # between two looks at where the viewer looks
@@ -43,6 +47,7 @@ class Workspace(QObject):
     picked = Signal(int)  # the label that is painted with
     said = Signal(str)  # a sentence about what was just done, or could not be
     kept = Signal(str)  # the name in the library of the model that a run made
+    run_started = Signal()
     run_ended = Signal(object)  # Failure or None
     live_changed = Signal(bool)  # whether the live overlay is shown
 
@@ -176,11 +181,10 @@ class Workspace(QObject):
             "training", events, self.session.control, self.session.take, self._on_job_end
         )
         self._timer.start(LOOK_MS)
+        self.run_started.emit()
 
     def _name_for(self, start: Any) -> str:
         """A model that is gone on from keeps its name; a new one is called as the first picture."""
-        from napari_unet.cards import free_name
-
         if start is None:
             return free_name(next(iter(self.session.pictures), "model"))
         if isinstance(start, str | Path):
@@ -199,19 +203,20 @@ class Workspace(QObject):
 
     def keep(self, which: str) -> None:
         """After a run, use and put into the library its best weights, its last, or those before."""
-        from napari_unet.cards import library_folder
-
         self.session.keep(which)
-        model = self.session.model
-        if model is None:
-            return
+        if self.session.model is not None:
+            self._put_by(self.session.model)
+
+    def _put_by(self, model: Model) -> None:
+        """Put a model into the library, with a picture of what it made of the screen."""
         if self._seen is not None:
             model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
         try:
             model.save(library_folder() / model.card.name)
-            self.kept.emit(model.card.name)
         except BadInput as error:
             notify(Failure(str(error)))
+        else:
+            self.kept.emit(model.card.name)
 
     def use(self, name: str, version: int | None = None) -> None:
         """Use a model of the library from now on."""
@@ -313,4 +318,6 @@ class Workspace(QObject):
     def close(self) -> None:
         """Stop everything; nothing may outlive the window."""
         self._timer.stop()
-        self.jobs.close()
+        for event in self.jobs.close():
+            if isinstance(event, Trained) and event.step:
+                self._put_by(event.model)
