@@ -1,87 +1,86 @@
 """How soon a brush stroke is on the screen while a net trains in the same process.
 
-A real napari window on whatever display there is (under Xvfb: software OpenGL, slower than a GPU).
+A real napari window on whatever display there is (under Xvfb: software OpenGL, on the same cores).
 A second thread posts a mouse move every 16 ms, as a hand does, so that a window that stalls cannot
-slow its own clock; each is timed until the frame that shows it has been drawn.
+slow its own clock; each is timed until the frame that shows it has been drawn. Like a window
+system, it merges moves that the window has not taken yet.
 
-    python benchmarks/responsiveness.py [--seconds 10] [--rounds 5] [--out FILE]
+    python benchmarks/responsiveness.py [--seconds 10] [--rounds 5]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from common import Target, table, write_report
+from hand import Hand
 
 SIZE = 512
 MOVE_SECONDS = 0.016
 STEP, ROW = 6.5, 9  # screen pixels between two moves (400 a second), and between two rows
+HEARTBEAT_MS = 5
+WARM_STEPS = 20  # of training, before it is timed
 
 
 @dataclass
 class Watch:
-    """Times of posted moves, of frames, and the longest gap between two turns of the event loop."""
+    """Times of moves that were posted and taken, of frames, and gaps between two heartbeats."""
 
-    waiting: list[float] = field(default_factory=list)
-    handled: list[float] = field(default_factory=list)
+    posted: list[float] = field(default_factory=list)
+    taken: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     last: float = 0.0
 
-    def draw(self, _event=None) -> None:
+    def draw(self, _event: Any = None) -> None:
         now = time.perf_counter()
-        done, self.handled = self.handled, []
-        self.latencies += [now - t for t in done]
+        taken, self.taken = self.taken, []
+        self.latencies += [now - t for t in taken]
 
-    def tick(self) -> None:
+    def beat(self) -> None:
         now = time.perf_counter()
         if self.last:
             self.gaps.append(now - self.last)
         self.last = now
 
-    def report(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float]:
         ms = 1000 * np.array(self.latencies)
         return {
-            "strokes": len(ms),
-            "median_ms": round(float(np.median(ms)), 1),
-            "p95_ms": round(float(np.percentile(ms, 95)), 1),
-            "worst_ms": round(float(ms.max()), 1),
-            "longest_stall_ms": round(1000 * max(self.gaps), 1),
+            "moves": len(ms),
+            "median": float(np.median(ms)),
+            "p95": float(np.percentile(ms, 95)),
+            "worst": float(ms.max()),
+            "stall": 1000 * max(self.gaps),
         }
 
 
 class Window:
-    """A viewer with the workspace open on a sample, and a hand that paints."""
+    """A viewer with the workspace open on a sample, and a hand that paints without pause."""
 
     def __init__(self) -> None:
         import napari
-        from qtpy.QtCore import QTimer
-        from qtpy.QtWidgets import QApplication
 
         from napari_unet.gui.workspace import Workspace
 
         self.viewer = napari.Viewer()
-        self.app = QApplication.instance()
-        self.viewer.window._qt_window.resize(1280, 720)
+        self.hand = Hand(self.viewer)
+        self.hand.window.resize(1280, 720)
         self.viewer.window.add_plugin_dock_widget("napari-unet", "Workspace")
         self.viewer.open_sample("napari-unet", "cells")
         self.work = Workspace.of(self.viewer)
-        self.canvas = self.viewer.window._qt_viewer.canvas
-        self.watch = Watch()
-        self.timer = QTimer()
-        self.timer.timeout.connect(lambda: self.watch.tick())
-        self.pump(1)
+        self.hand.wait(1)
         self.annotate()
 
     def annotate(self) -> None:
-        """Strokes of both kinds, as a start."""
+        """The same strokes of both kinds at the start of each measurement."""
         from napari_unet.demo import scribble
 
         truth = self.viewer.layers["cells: truth"].data
@@ -89,190 +88,181 @@ class Window:
         painting.set((slice(0, SIZE), slice(0, SIZE)), scribble(truth, 0))
         painting.pick(1)
         painting.layer.brush_size = 3
-        self.pump(1)
+        self.hand.wait(1)
 
-    def pump(self, seconds: float) -> None:
-        """Let the window run, as it does when nobody measures."""
-        from qtpy.QtCore import QEventLoop, QTimer
+    def paint(self, seconds: float) -> dict[str, float]:
+        """Paint rows over the image for some seconds."""
+        from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
+        from qtpy.QtTest import QTest
 
-        loop = QEventLoop()
-        QTimer.singleShot(round(1000 * seconds), loop.quit)
-        loop.exec_()
+        watch, native = Watch(), self.hand.canvas
+        draws = self.viewer.window._qt_viewer.canvas._scene_canvas.events.draw
 
-    def measure(self, seconds: float) -> dict[str, float]:
-        """Paint back and forth for some seconds."""
-        from qtpy.QtCore import QEvent, QObject
-
-        watch = self.watch = Watch()
-        native = self.canvas.native
-
-        class Hand(QObject):
-            def eventFilter(self, _watched, event):
-                if event.type() == QEvent.Type.MouseMove and watch.waiting:
-                    watch.handled.append(watch.waiting.pop(0))
+        class Taker(QObject):
+            def eventFilter(self, _watched: Any, event: QEvent) -> bool:
+                if event.type() == QEvent.Type.MouseMove and watch.posted:
+                    watch.taken.append(watch.posted.pop(0))
                 return False
 
-        hand = Hand()
-        native.installEventFilter(hand)
-        self.canvas._scene_canvas.events.draw.connect(watch.draw, position="last")
-        stop = threading.Event()
-        poster = threading.Thread(target=self._move, args=(stop, watch))
-        self.timer.start(5)
-        self._press()
+        taker, heart, stop = Taker(), QTimer(), threading.Event()
+        native.installEventFilter(taker)
+        draws.connect(watch.draw, position="last")
+        heart.timeout.connect(watch.beat)
+        left, free = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        middle = QPoint(native.width() // 2, native.height() // 2)
+        poster = threading.Thread(target=self._post, args=(watch, stop))
+        heart.start(HEARTBEAT_MS)
+        QTest.mousePress(native, left, free, middle)
         poster.start()
-        self.pump(seconds)
+        self.hand.wait(seconds)
         stop.set()
         poster.join()
-        self.pump(0.3)
-        self._release()
-        self.timer.stop()
-        native.removeEventFilter(hand)
-        self.canvas._scene_canvas.events.draw.disconnect(watch.draw)
-        return watch.report()
+        self.hand.wait(0.3)
+        QTest.mouseRelease(native, left, free, middle)
+        heart.stop()
+        draws.disconnect(watch.draw)
+        native.removeEventFilter(taker)
+        return watch.figures()
 
-    def _move(self, stop: threading.Event, watch: Watch) -> None:
+    def _post(self, watch: Watch, stop: threading.Event) -> None:
         from qtpy.QtCore import QCoreApplication
 
-        n = 0
+        number = 0
         while not stop.wait(MOVE_SECONDS):
-            if watch.waiting:  # as a window system does, which merges moves that were not taken yet
-                continue
-            n += 1
-            event = self._moved(n)
-            watch.waiting.append(time.perf_counter())
-            QCoreApplication.postEvent(self.canvas.native, event)
+            if not watch.posted:
+                number += 1
+                event = self._move(number)
+                watch.posted.append(time.perf_counter())
+                QCoreApplication.postEvent(self.hand.canvas, event)
 
-    def _moved(self, n: int):
-        """The n-th move: to and fro over pixels not painted yet, or no frame would be drawn."""
+    def _move(self, number: int) -> Any:
+        """To and fro over pixels not painted yet: where nothing changes no frame is drawn."""
         from qtpy.QtCore import QEvent, QPointF, Qt
         from qtpy.QtGui import QMouseEvent
 
-        native = self.canvas.native
-        down, across = divmod(n * STEP, native.width() / 2)
-        at = QPointF(
-            native.width() * (0.25 if down % 2 else 0.75) + (across if down % 2 else -across),
-            native.height() * 0.15 + down * ROW,
-        )
+        native = self.hand.canvas
+        row, across = divmod(number * STEP, native.width() / 2)
+        x = native.width() * (0.25 if row % 2 else 0.75) + (across if row % 2 else -across)
+        at = QPointF(x, native.height() * 0.15 + row * ROW)
         everywhere = QPointF(native.mapToGlobal(at.toPoint()))
         none, left = Qt.MouseButton.NoButton, Qt.MouseButton.LeftButton
         plain = Qt.KeyboardModifier.NoModifier
         return QMouseEvent(QEvent.Type.MouseMove, at, everywhere, none, left, plain)
 
-    def _press(self) -> None:
-        from qtpy.QtCore import QPoint, Qt
-        from qtpy.QtTest import QTest
-
-        native = self.canvas.native
-        QTest.mousePress(
-            native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier,
-            QPoint(native.width() // 2, native.height() // 2),
-        )  # fmt: skip
-
-    def _release(self) -> None:
-        from qtpy.QtCore import QPoint, Qt
-        from qtpy.QtTest import QTest
-
-        native = self.canvas.native
-        QTest.mouseRelease(
-            native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier,
-            QPoint(native.width() // 2, native.height() // 2),
-        )  # fmt: skip
-
     def train(self, live: bool) -> None:
+        """Start to train, and wait until it is well under way."""
         self.annotate()
         self.work.show_live(live)
         self.work.start_training()
-        while self.work.session.progress.step < 20:
-            self.pump(0.1)
+        self.hand.until(lambda: self.work.session.progress.step >= WARM_STEPS, 120)
 
     def stop(self) -> None:
         self.work.session.stop()
-        while self.work.session.training:
-            self.pump(0.05)
-        self.pump(0.5)
+        self.hand.until(lambda: not self.work.session.training, 60)
+        self.hand.wait(0.5)
 
-    @property
-    def step(self) -> int:
-        return self.work.session.progress.step
+    def speed(self, seconds: float) -> float:
+        """Steps per second while nobody touches the window."""
+        progress = self.work.session.progress
+        first, start = progress.step, time.perf_counter()
+        self.hand.wait(seconds)
+        return (progress.step - first) / (time.perf_counter() - start)
 
 
-def headless_rate(seconds: float) -> float:
+def headless_speed(seconds: float) -> float:
     """Steps per second of the same training without a window."""
     from napari_unet.annotation import TrainingSet
     from napari_unet.config import TrainConfig, class_table
     from napari_unet.demo import scribble
-    from napari_unet.run import Control, Stepped
+    from napari_unet.run import Stepped
     from napari_unet.samples import cells
     from napari_unet.training import train
 
     image, truth = cells(0, SIZE)
     training_set = TrainingSet(class_table(1))
     training_set.add("cells", image[None], scribble(truth, 0))
-    control, start, first, last = Control(), 0.0, 0, 0
-    for event in train(TrainConfig(), training_set, control):
-        if isinstance(event, Stepped):
-            last = event.step
-            if last == 20:
-                start, first = time.perf_counter(), last
-            if start and time.perf_counter() - start > seconds:
-                control.stop()
-                if rate_over(start, first, last):
-                    return rate_over(start, first, last)
+    start = 0.0
+    for event in train(TrainConfig(), training_set):
+        if isinstance(event, Stepped) and event.step == WARM_STEPS:
+            start = time.perf_counter()
+        if start and time.perf_counter() - start > seconds and isinstance(event, Stepped):
+            return (event.step - WARM_STEPS) / (time.perf_counter() - start)
     raise RuntimeError("training ended early")
 
 
-def rate_over(start: float, first: int, last: int) -> float:
-    return (last - first) / (time.perf_counter() - start)
-
-
 def elsewhere(seconds: float) -> float:
-    """The headless speed, in a process of its own: a second pool of OpenMP threads in this one
+    """The headless speed in a process of its own: in this one a second pool of OpenMP threads
     would slow both."""
     command = [sys.executable, __file__, "--headless", "--seconds", str(seconds)]
     return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
-def rates(window: Window, seconds: float, rounds: int) -> dict[str, float]:
-    """Training speed in an idle window, as a part of that without one; in turn, and the medians."""
-    found: dict[str, list[float]] = {"window": [], "window, live overlay": []}
+def compare_speeds(window: Window, seconds: float, rounds: int) -> dict[str, float]:
+    """Training speed in a window nobody touches, as a part of that without one: medians."""
+    found: dict[str, list[float]] = {"training": [], "training, live overlay": []}
     for _ in range(rounds):
         alone = elsewhere(seconds)
-        for name, live in (("window", False), ("window, live overlay", True)):
+        for name, live in (("training", False), ("training, live overlay", True)):
             window.train(live)
-            before, start = window.step, time.perf_counter()
-            window.pump(seconds)
-            found[name].append(rate_over(start, before, window.step) / alone)
+            found[name].append(window.speed(seconds) / alone)
             window.stop()
-    return {name: float(np.median(parts)) for name, parts in found.items()}
+    return {name: statistics.median(parts) for name, parts in found.items()}
+
+
+def report(painted: dict[str, dict[str, float]], speeds: dict[str, float]) -> None:
+    head = ["", "moves", "median ms", "95 % ms", "worst ms", "longest stall ms", "of headless"]
+    keys = ("moves", "median", "p95", "worst", "stall")
+    part = {name: f"{speed:.2f}" for name, speed in speeds.items()}
+    rows = [
+        [name, *(f"{figures[key]:.0f}" for key in keys), part.get(name, "")]
+        for name, figures in painted.items()
+    ]
+    idle = painted["idle"]["median"]
+    targets = [
+        Target("training with the window idle, of headless", speeds["training"], 0.9),
+        Target(
+            "live overlay, cost to training",
+            1 - speeds["training, live overlay"] / speeds["training"],
+            0.15,
+            at_most=True,
+        ),
+    ]
+    for name, figures in painted.items():
+        if name != "idle":
+            targets += [
+                Target(f"{name}: median of idle's", figures["median"] / idle, 2, at_most=True),
+                Target(f"{name}: 95th percentile, ms", figures["p95"], 50, at_most=True),
+                Target(f"{name}: longest stall, ms", figures["stall"], 150, at_most=True),
+            ]
+    write_report(
+        "responsiveness",
+        "From a stroke of the brush to its frame",
+        table(head, rows),
+        {"painted": painted, "speeds": speeds},
+        targets,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--headless", action="store_true", help="only the speed without a window")
     arguments = parser.parse_args()
     if arguments.headless:
-        print(headless_rate(arguments.seconds))
+        print(headless_speed(arguments.seconds))
         return
     window = Window()
-    window.measure(2)
+    window.paint(2)
     window.annotate()
-    results = {"idle": window.measure(arguments.seconds)}
-    for live in (False, True):
+    painted = {"idle": window.paint(arguments.seconds)}
+    for name, live in (("training", False), ("training, live overlay", True)):
         window.train(live)
-        before, start = window.step, time.perf_counter()
-        figures = window.measure(arguments.seconds)
-        figures["steps_per_s"] = rate_over(start, before, window.step)
-        results["training, live overlay" if live else "training"] = figures
+        painted[name] = window.paint(arguments.seconds)
         window.stop()
-    results["part of headless speed"] = rates(window, arguments.seconds, arguments.rounds)
+    speeds = compare_speeds(window, arguments.seconds, arguments.rounds)
     window.viewer.close()
-    for name, figures in results.items():
-        print(name, {k: round(v, 2) for k, v in figures.items()})
-    if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=1))
+    report(painted, speeds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,186 @@
+"""A hand at a real napari window: it clicks, types and paints, all through Qt's own events.
+
+Shared by random_use.py, scripts/screenshots.py and the tests of whole journeys.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+BRUSH = 5  # pixels across
+STRIDE = 3  # image pixels between two moves of a stroke
+BETWEEN_MOVES = 0.015  # seconds: vispy leaves out moves that come sooner
+LONGEST = 30  # image pixels of a stroke
+
+Point = tuple[float, ...]
+
+
+class Hand:
+    """Uses a viewer as a person does."""
+
+    def __init__(self, viewer) -> None:
+        self.viewer = viewer
+        self.window = viewer.window._qt_window
+        self.canvas = viewer.window._qt_viewer.canvas.native
+
+    # --- waiting ---
+
+    def wait(self, seconds: float) -> None:
+        """Let the window run."""
+        from qtpy.QtCore import QEventLoop, QTimer
+
+        loop = QEventLoop()
+        QTimer.singleShot(round(1000 * seconds), loop.quit)
+        loop.exec_()
+
+    def until(
+        self, condition: Callable[[], bool], seconds: float, reached: Callable[[], str] = str
+    ) -> None:
+        """Let the window run until something is so; what was reached is said if it never is."""
+        deadline = time.perf_counter() + seconds
+        while not condition():
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"not within {seconds:g} s; {reached()}")
+            self.wait(0.05)
+
+    # --- widgets ---
+
+    def find(self, name: str):
+        """A widget of ours by its name, in whichever dock is open."""
+        from qtpy.QtWidgets import QWidget
+
+        found = self.window.findChild(QWidget, name)
+        if found is None:
+            raise LookupError(f"there is no {name}")
+        return found
+
+    def click(self, name: str) -> None:
+        """Click a button or a box, scrolled to where it can be seen."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+        from qtpy.QtWidgets import QCheckBox
+
+        widget = self.find(name)
+        self.scroll_to(widget)
+        # A check box is clicked where its box is: beside its words there may be nothing.
+        at = QPoint(8, widget.height() // 2) if isinstance(widget, QCheckBox) else QPoint()
+        QTest.mouseClick(
+            widget, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, at
+        )  # fmt: skip
+
+    def scroll_to(self, widget) -> None:
+        from qtpy.QtWidgets import QScrollArea
+
+        around = widget.parentWidget()
+        while around is not None:
+            if isinstance(around, QScrollArea):
+                around.ensureWidgetVisible(widget)
+            around = around.parentWidget()
+
+    def choose(self, name: str, words: str) -> None:
+        """Choose from a list with the keyboard."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        box = self.find(name)
+        self.scroll_to(box)
+        steps = box.findText(words) - box.currentIndex()
+        key = Qt.Key.Key_Down if steps > 0 else Qt.Key.Key_Up
+        for _ in range(abs(steps)):
+            QTest.keyClick(box, key)
+
+    # --- keys and mouse on the canvas ---
+
+    def press(self, key: str, modifier: str = "NoModifier") -> None:
+        """Press a key while the pointer is over the canvas."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        held = getattr(Qt.KeyboardModifier, modifier)
+        QTest.keyClick(self.canvas, getattr(Qt.Key, f"Key_{key}"), held)
+
+    def drag(self, places: Iterable, button: str = "LeftButton") -> None:
+        """Press, move and release on the canvas; places are its own points."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        first, *rest = places
+        pressed, free = getattr(Qt.MouseButton, button), Qt.KeyboardModifier.NoModifier
+        QTest.mouseMove(self.canvas, first)
+        QTest.mousePress(self.canvas, pressed, free, first)
+        for place in rest:
+            self.wait(BETWEEN_MOVES)
+            QTest.mouseMove(self.canvas, place)
+        self.wait(BETWEEN_MOVES)
+        QTest.mouseRelease(self.canvas, pressed, free, rest[-1] if rest else first)
+        self.wait(BETWEEN_MOVES)
+
+    def stroke(self, layer, points: Iterable[Point]) -> None:
+        """Drag over points of a layer, given in its pixels."""
+        self.drag([self.place(layer, point) for point in points])
+
+    def place(self, layer, point: Point):
+        """Where on the canvas a pixel of a layer is."""
+        from qtpy.QtCore import QPoint
+
+        shown = [axis - self.viewer.dims.ndim for axis in self.viewer.dims.displayed]
+        world = np.asarray(layer.data_to_world(point))[shown]
+        view = self.viewer.window._qt_viewer.canvas.view
+        across, down, *_ = view.scene.node_transform(view.canvas.scene).map(world[::-1])
+        return QPoint(round(float(across)), round(float(down)))
+
+
+# --- where a sensible person paints ---
+
+
+def paths(mask: np.ndarray, count: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Paths of strokes inside the mask, as far from its border as a brush is wide."""
+    room = depth(mask) > BRUSH / 2 + 1
+    starts = random.permutation(np.argwhere(room))[:count]
+    return [path(room, start) for start in starts]
+
+
+def path(room: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The longest straight path from a place that does not leave the room."""
+    angles = np.arange(0, 2 * np.pi, np.pi / 8)
+    along = np.arange(0, LONGEST, STRIDE)
+    found = []
+    for angle in angles:
+        points = np.round(start + along[:, None] * [np.sin(angle), np.cos(angle)]).astype(int)
+        inside = ((points >= 0) & (points < room.shape)).all(1)
+        inside[inside] = room[tuple(points[inside].T)]
+        found.append(points[: len(points) if inside.all() else int(inside.argmin())])
+    return max(found, key=len)
+
+
+def depth(mask: np.ndarray) -> np.ndarray:
+    """How far inside the mask each pixel is; the edge of the image counts as a border."""
+    from scipy import ndimage
+
+    return ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+
+
+def corrections(
+    seen: np.ndarray, truth: np.ndarray, painted: np.ndarray, count: int
+) -> list[tuple[bool, np.ndarray]]:
+    """Strokes within the largest wrong regions, and whether each is foreground."""
+    from scipy import ndimage
+
+    found = []
+    for foreground in (True, False):
+        wrong = (truth == foreground) & (seen != foreground) & ~painted
+        inside = depth(wrong)
+        labels, n = ndimage.label(inside > 1)
+        sizes = ndimage.sum_labels(inside, labels, range(1, n + 1))
+        deepest = ndimage.maximum_position(inside, labels, range(1, n + 1))
+        room = depth(truth == foreground) > BRUSH / 2
+        found += [
+            (size, foreground, path(room & (labels == number), np.array(at)))
+            for number, (size, at) in enumerate(zip(sizes, deepest, strict=True), 1)
+            if room[at]
+        ]
+    found.sort(key=lambda f: -f[0])
+    return [(foreground, points) for _, foreground, points in found[:count]]
