@@ -38,12 +38,22 @@ class Look:
     """The view that is to be predicted again and again; set in one thread, read in another."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.on = True
+        self._on = True
         self.view: View | None = None
         self._clock = clock
         self._since, self._cost = -1e9, 0.0
         self._seen: tuple[Any, ...] = ()
         self._speed: dict[tuple[int, bool], float] = {}  # pixels in a second, by kind of net
+
+    @property
+    def on(self) -> bool:
+        return self._on
+
+    @on.setter
+    def on(self, on: bool) -> None:
+        self._on = on
+        if not on:  # what was seen is no longer shown, and new when it is to be shown again
+            self._seen = ()
 
     def due(self, step: int) -> bool:
         """Whether to look now: something is new, and training has had its share of the time."""
@@ -59,13 +69,16 @@ class Look:
     def at(self, model: Model, step: int, config: PredictConfig) -> Seen | None:
         """Predict the view; of one that would take long, the middle."""
         view = self.view
-        if view is None or not can_show(model, view):
+        if view is None:
             return None
         start = self._clock()
+        # Also a view that cannot be shown was looked at, or it would be asked for at each step.
         self._seen = (step, *view.key)
-        seen = self._predict(model, view, step, config)
+        known = len(self._speed)
+        seen = self._predict(model, view, step, config) if can_show(model, view) else None
         self._since = self._clock()
-        self._cost = self._since - start
+        # The first look of a kind is slow for reasons that will not come again.
+        self._cost = self._since - start if len(self._speed) == known else 0.0
         return seen
 
     def _predict(self, model: Model, view: View, step: int, config: PredictConfig) -> Seen:
@@ -75,16 +88,17 @@ class Look:
         ndim = net.config.ndim
         reach = tuple(min(h, MOST_REACH[ndim]) for h in net.halo)
         kind = (ndim, view.step > 1)
-        most = int(self._speed[kind] * PATIENCE) if kind in self._speed else FIRST_PIXELS[ndim]
+        first = kind not in self._speed
+        most = FIRST_PIXELS[ndim] if first else int(self._speed[kind] * PATIENCE)
         view = view.within(max(most, 64**2))
-        crop, inner = view.crop(ndim, reach)
+        crop, inner = view.crop(reach, net.stride)
         start = self._clock()
         labels = np.zeros(0, np.uint8)
         for event in predict(model, crop, config, Control(), stats=view.picture.stats):
             if isinstance(event, Predicted):
                 labels = event.labels
         seconds = self._clock() - start
-        self._speed[kind] = view.pixels / seconds
+        self._speed[kind] = most / PATIENCE if first else view.pixels / seconds
         labels = labels[inner]
         return Seen(
             step, view, labels.reshape((1,) * (len(view.region) - ndim) + labels.shape), seconds
@@ -92,11 +106,11 @@ class Look:
 
 
 def can_show(model: Model, view: View) -> bool:
-    """Whether this model can predict this view: its channels fit, and it lies in its plane."""
+    """Whether this model can predict this view: its channels fit, and the axes shown are its."""
     net, axes = model.card.net, len(view.region)
     if net.in_channels != view.picture.n_channels or axes < net.ndim:
         return False
-    return net.ndim == 3 or set(view.shown) == {axes - 2, axes - 1}
+    return min(view.shown) >= axes - net.ndim
 
 
 def watched(
