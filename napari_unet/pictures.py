@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_unet.annotation import Region
 from napari_unet.normalise import Stats, measure
+from napari_unet.tiling import Tile
 
 RGB = 3
 
@@ -124,14 +125,27 @@ class View:
             region[axis] = slice(start, start + keep)
         return View(self.picture, tuple(region), self.shown, self.step)
 
-    def crop(self, ndim: int, halo: tuple[int, ...]) -> tuple[np.ndarray, Region]:
+    def crop(self, halo: tuple[int, ...], stride: tuple[int, ...]) -> tuple[np.ndarray, Region]:
         """The pixels a net of this reach reads to see the view, and where in them the view is."""
-        lead = len(self.region) - ndim
-        reach = (*(0,) * lead, *halo)
-        read, inner = [], []
-        for r, n, h, s in zip(self.region, self.picture.shape, reach, self.steps, strict=True):
-            first = max(0, r.start - h * s)
-            read.append(slice(first, min(n, r.stop + h * s)))
-            inner.append(slice((r.start - first) // s, -(-(r.stop - first) // s)))
-        pixels = self.picture.read(tuple(read), self.steps)
-        return pixels.reshape(len(pixels), *pixels.shape[1 + lead :]), tuple(inner[lead:])
+        axes = list(zip(self.region, self.picture.shape, self.steps, strict=True))
+        # First counted in steps, as the net sees it, then in pixels of the picture.
+        seen = tuple(slice(r.start // s, -(-r.stop // s)) for r, _, s in axes)
+        wide = widened(seen, tuple(-(-n // s) for _, n, s in axes), halo, stride)
+        read = (
+            slice(w.start * s, min(w.stop * s, n)) for w, (_, n, s) in zip(wide, axes, strict=True)
+        )
+        pixels, lead = self.picture.read(tuple(read), self.steps), len(axes) - len(halo)
+        return pixels.reshape(len(pixels), *pixels.shape[1 + lead :]), Tile(wide, seen).inner[lead:]
+
+
+def widened(
+    region: Region, shape: tuple[int, ...], halo: tuple[int, ...], stride: tuple[int, ...]
+) -> Region:
+    """A region with as much around it as a net sees, beginning where the net's poolings do."""
+    lead = len(region) - len(halo)
+    around = zip(region[lead:], shape[lead:], halo, stride, strict=True)
+    wide = (
+        slice(max(0, (r.start - h) // s * s), min(n, -(-(r.stop + h) // s) * s))
+        for r, n, h, s in around
+    )
+    return (*region[:lead], *wide)

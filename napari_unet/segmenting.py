@@ -12,9 +12,9 @@ from pydantic import Field
 
 from napari_unet.annotation import Region
 from napari_unet.config import Frozen, PredictConfig, SegClass
-from napari_unet.pictures import Picture
-from napari_unet.run import Control, Event, Predicted
-from napari_unet.tiling import zeros
+from napari_unet.pictures import Picture, widened
+from napari_unet.run import BadInput, Control, Event, Predicted
+from napari_unet.tiling import Tile, zeros
 
 if TYPE_CHECKING:
     from napari_unet.library import Model
@@ -79,7 +79,7 @@ def segment(
     for task in tasks:
         yield from _segment_one(loaded, task, config, control)
         if objects is not None and not control.stopped:
-            part(task.result, objects, loaded.card.net.ndim)
+            part(task.result, objects, loaded.card.net.ndim, control)
         yield Segmented(task.result, control.stopped)
         if control.stopped:
             return
@@ -88,7 +88,7 @@ def segment(
 def _segment_one(
     model: Model, task: Task, config: PredictConfig, control: Control
 ) -> Iterator[Event]:
-    from napari_unet.inference import Target, check_image, new_target, predict
+    from napari_unet.inference import Target, check_image, predict
 
     result, picture = task.result, task.result.picture
     check_image(model, picture.pixels, f"'{picture.name}'")
@@ -96,27 +96,37 @@ def _segment_one(
     _make_room(result, len(result.classes), config)
     whole = tuple(slice(0, n) for n in picture.shape)
     region = task.region or whole
-    read = _widened(region, picture.shape, model.net.halo)
+    read = widened(region, picture.shape, model.net.halo, model.net.stride)
     pixels = picture.pixels if read == whole else picture.pixels[(slice(None), *read)]
-    inner = tuple(
-        slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, read, strict=True)
-    )
-    direct = Target(
-        result.labels[region],
-        None if result.probabilities is None else result.probabilities[(slice(None), *region)],
-        None if result.uncertainty is None else result.uncertainty[region],
-    )
-    target = direct if read == region else new_target(model, pixels.shape[1:], config)
-    stats = picture.stats
-    for event in predict(model, pixels, config, control, target, stats):
+    inner = Tile(read, region).inner[-model.net.config.ndim :]
+    arrays = (result.labels, result.probabilities, result.uncertainty)
+    target = Target(*(None if a is None else _Window(a[(..., *region)], inner) for a in arrays))
+    for event in predict(model, pixels, config, control, target, picture.stats):
         if not isinstance(event, Predicted):
             yield event
-    if target is not direct:
-        _copy(target, direct, inner)
+
+
+class _Window:
+    """A region to be written to, of which more than it is predicted."""
+
+    def __init__(self, array: np.ndarray, inner: Region) -> None:
+        self._array, self._inner = array, inner
+
+    def __setitem__(self, place: tuple[Any, ...], values: Any) -> None:
+        n = len(self._inner)
+        here, there = [], []
+        for s, i in zip(place[-n:], self._inner, strict=True):
+            first, last = max(s.start, i.start), min(s.stop, i.stop)
+            if first >= last:
+                return
+            here.append(slice(first - s.start, last - s.start))
+            there.append(slice(first - i.start, last - i.start))
+        self._array[(*place[:-n], *there)] = values[(..., *here)]
 
 
 def _make_room(result: Result, classes: int, config: PredictConfig) -> None:
     shape = result.picture.shape
+    result.objects = None  # they are those of the labels that were
     if config.probabilities and (
         result.probabilities is None or len(result.probabilities) != classes
     ):
@@ -129,40 +139,26 @@ def _make_room(result: Result, classes: int, config: PredictConfig) -> None:
         result.uncertainty = None
 
 
-def _widened(region: Region, shape: tuple[int, ...], halo: tuple[int, ...]) -> Region:
-    """A region with as much around it as the net sees."""
-    lead = len(region) - len(halo)
-    around = zip(region[lead:], shape[lead:], halo, strict=True)
-    wide = (slice(max(0, r.start - h), min(n, r.stop + h)) for r, n, h in around)
-    return (*region[:lead], *wide)
-
-
-def _copy(source: Any, target: Any, inner: Region) -> None:
-    target.labels[...] = source.labels[inner]
-    if target.probabilities is not None:
-        target.probabilities[...] = source.probabilities[(slice(None), *inner)]
-    if target.uncertainty is not None:
-        target.uncertainty[...] = source.uncertainty[inner]
-
-
-def part(result: Result, config: ObjectConfig, ndim: int) -> None:
-    """Number the objects of a result: of each plane for itself, or of each volume."""
+def part(result: Result, config: ObjectConfig, ndim: int, control: Control | None = None) -> None:
+    """Number the objects of a result, plane after plane or volume after volume, unless stopped."""
     from napari_unet.instances import split_objects
 
-    if result.objects is None:
-        result.objects = np.zeros(result.labels.shape, np.uint32)
+    objects = zeros(result.labels.shape, np.uint32)
     p = result.probabilities
     foreground = p[0] if p is not None and len(p) == 1 else None
     spacing = result.picture.spacing[-ndim:] or None
     last = 0
     for place in np.ndindex(*result.labels.shape[:-ndim]):
+        if control is not None and control.stopped:
+            return
         labels = result.labels[place]
         probability = None if foreground is None else foreground[place]
         found = split_objects(
             labels, probability, config.min_size, config.fill_holes, config.split, spacing
         )
-        result.objects[place] = np.where(found > 0, found + np.uint32(last), 0)
-        last = max(last, int(result.objects[place].max(initial=0)))
+        objects[place] = np.where(found > 0, found + np.uint32(last), 0)
+        last = max(last, int(objects[place].max(initial=0)))
+    result.objects = objects
 
 
 def new_result(picture: Picture) -> Result:
@@ -170,10 +166,12 @@ def new_result(picture: Picture) -> Result:
     return Result(picture, zeros(picture.shape, np.uint8))
 
 
-def parted(result: Result, config: ObjectConfig, ndim: int) -> Iterator[Event]:
+def parted(
+    result: Result, config: ObjectConfig, ndim: int, control: Control | None = None
+) -> Iterator[Event]:
     """The objects of a result that is there already."""
-    part(result, config, ndim)
-    yield Segmented(result, False)
+    part(result, config, ndim, control)
+    yield Segmented(result, control is not None and control.stopped)
 
 
 def segment_folder(
@@ -192,7 +190,8 @@ def segment_folder(
 
     loaded = load_model(model) if isinstance(model, str | Path) else model
     paths = list_images(folder)
-    for done, path in enumerate(paths, 1):
+    files = _files_of(paths, out, suffix)
+    for done, (path, file) in enumerate(zip(paths, files, strict=True), 1):
         image = read_image(path)
         picture = Picture(image.name, image.data, image.spacing, image.unit)
         result = new_result(picture)
@@ -201,5 +200,23 @@ def segment_folder(
             return
         mask = result.labels if objects is None else result.objects
         classes = result.classes if objects is None else None
-        file = export_labels(out / f"{image.name}.{suffix}", mask, image, classes)
+        export_labels(file, mask, image, classes)
         yield Written(file, done, len(paths))
+
+
+def _files_of(paths: list[Path], out: Path, suffix: str) -> list[Path]:
+    """Where the masks go; what is in the way is found out before the work, not after."""
+    from napari_unet.io import stem
+
+    files: dict[Path, Path] = {}
+    for path in paths:
+        file = out / f"{stem(path)}.{suffix}"
+        if file.exists():
+            raise BadInput(f"{file} exists already; choose another folder for the masks.")
+        if file in files:
+            raise BadInput(
+                f"The masks of {files[file].name} and {path.name} would both be {file.name}; "
+                "rename one of them."
+            )
+        files[file] = path
+    return list(files)
