@@ -70,7 +70,9 @@ class Session:
         self._model: Model | None = None
         self._newest: Model | None = None  # as training had it a moment ago
         self._painted: dict[str, _Painted] = {}
+        self._items: dict[str, set[str]] = {}  # of each picture, what of it is in the set
         self._set: TrainingSet | None = None
+        self._channels = 0  # of the images in it
 
     # --- classes and models ---
 
@@ -129,6 +131,7 @@ class Session:
 
     def add(self, picture: Picture, annotation: np.ndarray) -> None:
         """Take a picture in; its annotation may be painted on and is to be told of by `paint`."""
+        self._check_axes(picture)
         rest = [p for name, p in self.pictures.items() if name != picture.name]
         others = {p.n_channels for p in rest} - {picture.n_channels}
         if others:
@@ -136,30 +139,30 @@ class Session:
                 f"'{picture.name}' has {picture.n_channels} channel(s) but the images painted so "
                 f"far have {others.pop()}; paint on images of one kind."
             )
-        if picture.name in self._painted and self.pictures[picture.name] is not picture:
+        if self.pictures.get(picture.name, picture) is not picture:
             self.remove(picture.name)
         self._painted[picture.name] = _Painted(picture, annotation)
-        self.paint(picture.name)
+        if self._channels not in (0, picture.n_channels):
+            self._start_over()
+        else:
+            self.paint(picture.name)
 
     def remove(self, name: str) -> None:
         """Leave a picture and its annotation out."""
         if self._painted.pop(name, None) is None or self._set is None:
             return
-        for item in self._items_of(name):
+        for item in self._items.pop(name, ()):
             self._set.remove(item)
         self.annotation_changed.emit()
 
     def paint(self, name: str, region: Region | None = None) -> None:
         """Take over what was painted in a region of a picture's annotation, or anywhere."""
         painted = self._painted[name]
+        self._check_axes(painted.picture)
         training_set = self._training_set(painted.picture)
         lead = len(painted.picture.shape) - training_set.ndim
-        if lead < 0:
-            raise BadInput(
-                f"'{name}' is a plane, but volumes are being learned; untick 3-D, or paint stacks."
-            )
         region = region or tuple(slice(0, n) for n in painted.picture.shape)
-        known = self._items_of(name)
+        known = self._items.setdefault(name, set())
         for place in np.ndindex(*(s.stop - s.start for s in region[:lead])):
             plane = tuple(s.start + p for s, p in zip(region, place, strict=False))
             self._paint_item(training_set, painted, plane, region[lead:], known)
@@ -181,21 +184,28 @@ class Session:
         elif annotation[region].any():
             pixels = picture.pixels[(slice(None), *plane)] if plane else picture.pixels
             training_set.add(item, pixels, annotation, stats=lambda: picture.stats)
+            known.add(item)
 
-    def _items_of(self, name: str) -> set[str]:
-        items = () if self._set is None else self._set.items
-        return {i.name for i in items if i.name == name or i.name.startswith(f"{name}[")}
+    def _check_axes(self, picture: Picture) -> None:
+        if self._volumes and len(picture.shape) < 3:
+            raise BadInput(
+                f"'{picture.name}' is a plane, but volumes are being learned; untick 3-D, or paint "
+                "stacks."
+            )
 
     def _training_set(self, picture: Picture) -> TrainingSet:
-        if self._set is None:
+        """The set that this picture belongs in; the first that is painted gives the pixel size."""
+        if self._set is None or not (self._set.items or self.training):
             ndim = 3 if self._volumes else 2
             spacing = picture.spacing[-ndim:]
             self._set = TrainingSet(self._classes, ndim, spacing, picture.unit)
+            self._channels = picture.n_channels
         return self._set
 
     def _start_over(self) -> None:
         """Build the training set anew; a net in training no longer fits it."""
         self._set = None
+        self._items.clear()
         for name, painted in self._painted.items():
             if not (self._volumes and len(painted.picture.shape) < 3):
                 self.paint(name)
@@ -260,10 +270,12 @@ class Session:
 
     def end(self) -> None:
         """The run is over, whatever ended it."""
-        self._newest = None
+        lost, self._newest = self._newest, None
         if self.control is not None:
             self.control = None
             self.progress.phase = "idle"
+        if lost is not None:
+            self.model_changed.emit(self._model)
 
     def keep(self, which: str) -> None:
         """After a run, use its best weights, its last, or the model there was before."""

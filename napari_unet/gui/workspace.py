@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import napari
 from napari.layers import Image, Labels
 from psygnal import Signal
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.annotation import Region
@@ -75,8 +75,9 @@ class Workspace(QObject):
         self._held = False  # whether training waits for segmenting
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._on_timer_timeout)
-        window.installEventFilter(self)
         QApplication.instance().aboutToQuit.connect(self.close)
+        # A window need not be told to close: it may just go, with the last that refers to it.
+        self.destroyed.connect(lambda: Workspace.close(self))
         self.layers.changed.connect(self._on_layers_changed)
         self.layers.gone.connect(self._on_layers_gone)
         self.layers.replaced.connect(self._on_layers_replaced)
@@ -309,15 +310,15 @@ class Workspace(QObject):
         work.painting.close()
         work.painting.deleteLater()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """When the window goes, the threads end first."""
-        if event.type() == QEvent.Type.DeferredDelete:
-            self.close()
-        return False
-
     def close(self) -> None:
-        """Stop everything; nothing may outlive the window."""
+        """Stop everything; nothing may outlive the window, and what was learned is kept."""
         self._timer.stop()
+        # The viewer may be used without its window, and then lives on.
+        for signal in (self.layers.changed, self.layers.gone, self.layers.replaced):
+            signal.disconnect()
+        for work in self._works.values():
+            work.painting.close()
+        self._works.clear()
         for event in self.jobs.close():
             if isinstance(event, Trained) and event.step:
                 self._put_by(event.model)
