@@ -37,7 +37,7 @@ class Hand:
         loop.exec_()
 
     def until(
-        self, condition: Callable[[], bool], seconds: float, reached: Callable[[], str] = str
+        self, condition: Callable[[], bool], seconds: float = 60, reached: Callable[[], str] = str
     ) -> None:
         """Let the window run until something is so; what was reached is said if it never is."""
         deadline = time.perf_counter() + seconds
@@ -49,13 +49,16 @@ class Hand:
     # --- widgets ---
 
     def find(self, name: str):
-        """A widget of ours by its name, in whichever dock is open."""
+        """A widget of ours by its name without `unet.`, in whichever dock is open."""
         from qtpy.QtWidgets import QWidget
 
-        found = self.window.findChild(QWidget, name)
+        found = self.window.findChild(QWidget, f"unet.{name}")
         if found is None:
             raise LookupError(f"there is no {name}")
         return found
+
+    def text(self, name: str) -> str:
+        return self.find(name).text()
 
     def click(self, name: str) -> None:
         """Click a button or a box, scrolled to where it can be seen."""
@@ -64,12 +67,12 @@ class Hand:
         from qtpy.QtWidgets import QCheckBox
 
         widget = self.find(name)
+        if not (widget.isVisible() and widget.isEnabled()):
+            raise LookupError(f"{name} cannot be clicked now")
         self.scroll_to(widget)
         # A check box is clicked where its box is: beside its words there may be nothing.
         at = QPoint(8, widget.height() // 2) if isinstance(widget, QCheckBox) else QPoint()
-        QTest.mouseClick(
-            widget, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, at
-        )  # fmt: skip
+        QTest.mouseClick(widget, Qt.MouseButton.LeftButton, pos=at)
 
     def scroll_to(self, widget) -> None:
         from qtpy.QtWidgets import QScrollArea
@@ -81,25 +84,28 @@ class Hand:
             around = around.parentWidget()
 
     def choose(self, name: str, words: str) -> None:
-        """Choose from a list with the keyboard."""
+        """Choose what begins with these words from a list that opens."""
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
 
         box = self.find(name)
         self.scroll_to(box)
-        steps = box.findText(words) - box.currentIndex()
-        key = Qt.Key.Key_Down if steps > 0 else Qt.Key.Key_Up
-        for _ in range(abs(steps)):
-            QTest.keyClick(box, key)
+        box.showPopup()
+        place = box.findText(words, Qt.MatchFlag.MatchStartsWith)
+        box.view().setCurrentIndex(box.model().index(place, 0))
+        QTest.keyClick(box.view(), Qt.Key.Key_Return)
+        box.hidePopup()
 
     # --- keys and mouse on the canvas ---
 
-    def press(self, key: str, modifier: str = "NoModifier") -> None:
+    def press(self, key: str, *modifiers: str) -> None:
         """Press a key while the pointer is over the canvas."""
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
 
-        held = getattr(Qt.KeyboardModifier, modifier)
+        held = Qt.KeyboardModifier.NoModifier
+        for modifier in modifiers:
+            held |= getattr(Qt.KeyboardModifier, modifier)
         QTest.keyClick(self.canvas, getattr(Qt.Key, f"Key_{key}"), held)
 
     def drag(self, places: Iterable, button: str = "LeftButton") -> None:
@@ -110,6 +116,7 @@ class Hand:
         first, *rest = places
         pressed, free = getattr(Qt.MouseButton, button), Qt.KeyboardModifier.NoModifier
         QTest.mouseMove(self.canvas, first)
+        self.wait(BETWEEN_MOVES)
         QTest.mousePress(self.canvas, pressed, free, first)
         for place in rest:
             self.wait(BETWEEN_MOVES)

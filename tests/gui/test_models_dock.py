@@ -53,7 +53,7 @@ def put(name: str, classes: list[str] | None = None, versions: int = 1) -> Path:
     return folder
 
 
-def put_sound(folder: Path, name: str = "cells") -> Path:
+def put_sound(folder: Path, name: str = "cells", versions: int = 1) -> Path:
     """A model with weights, anywhere."""
     import torch
 
@@ -61,8 +61,10 @@ def put_sound(folder: Path, name: str = "cells") -> Path:
     from napari_unet.models import build
 
     torch.manual_seed(0)
-    card = card_of(name, ["cell"])
-    return Model(card, build(card.net).state_dict()).save(folder)
+    for number in range(1, versions + 1):
+        card = card_of(name, ["cell"], number)
+        folder = Model(card, build(card.net).state_dict()).save(folder)
+    return folder
 
 
 def picture(color: str, width: int = 60, height: int = 40) -> bytes:
@@ -79,11 +81,13 @@ def picture(color: str, width: int = 60, height: int = 40) -> bytes:
 class Driver:
     """A dock on screen, used as a person would."""
 
-    def __init__(self, qtbot) -> None:
+    def __init__(self, qtbot, viewer) -> None:
         from napari_unet.gui.models import ModelsDock
+        from napari_unet.gui.workspace import Workspace
 
         self.qtbot = qtbot
-        self.dock = ModelsDock(None)
+        self.session = Workspace.of(viewer).session
+        self.dock = ModelsDock(viewer)
         qtbot.addWidget(self.dock)
         self.dock.resize(320, 600)
         self.dock.show()
@@ -149,10 +153,15 @@ class Driver:
         names = ("use", "rename", "duplicate", "delete", "import", "export")
         return {name for name in names if self.find(name).isEnabled()}
 
+    def in_use(self) -> tuple[str, int] | None:
+        """Name and version of the model that the docks work with."""
+        model = self.session.model
+        return None if model is None else (model.card.name, model.card.current.number)
+
 
 @pytest.fixture
-def open_dock(qtbot):
-    return lambda: Driver(qtbot)
+def open_dock(qtbot, make_napari_viewer):
+    return lambda: Driver(qtbot, make_napari_viewer())
 
 
 @pytest.fixture
@@ -244,15 +253,13 @@ def test_a_date_that_is_none_is_called_unknown(open_dock):
     assert dock.find("version").currentText() == "Version 1, not judged, unknown date"
 
 
-def test_a_model_without_versions_can_be_used(open_dock, qtbot):
+def test_a_model_without_versions_offers_none(open_dock):
     put("cells", versions=0)
 
     dock = open_dock()
 
     assert not dock.find("version").isVisible()
-    with qtbot.waitSignal(dock.dock.chosen) as chosen:
-        dock.click("use")
-    assert chosen.args == ["cells", None]
+    assert "use" in dock.enabled()
 
 
 def colors_in(widget, rect=None) -> set[str]:
@@ -387,18 +394,16 @@ def test_it_is_up_to_date_when_it_comes_to_the_front(open_dock):
 
 def test_the_chosen_model_and_version_are_used(open_dock, qtbot):
     put("cells")
-    put("nuclei", versions=3)
+    put_sound(library_folder() / "nuclei", "nuclei", versions=3)
     dock = open_dock()
     dock.pick("nuclei")
 
-    with qtbot.waitSignal(dock.dock.chosen) as newest:
-        dock.click("use")
+    dock.click("use")
+    qtbot.waitUntil(lambda: dock.in_use() == ("nuclei", 3))
     dock.find("version").setCurrentIndex(2)
-    with qtbot.waitSignal(dock.dock.chosen) as first:
-        dock.press("Return")
+    dock.press("Return")
+    qtbot.waitUntil(lambda: dock.in_use() == ("nuclei", 1))
 
-    assert newest.args == ["nuclei", 3]
-    assert first.args == ["nuclei", 1]
     assert dock.said == "'nuclei', version 1, is the model in use."
 
 
@@ -406,15 +411,14 @@ def test_a_double_click_uses_a_model(open_dock, qtbot):
     from qtpy.QtCore import Qt
 
     put("cells")
-    put("nuclei")
+    put_sound(library_folder() / "nuclei", "nuclei")
     dock = open_dock()
     dock.pick("nuclei")
 
-    with qtbot.waitSignal(dock.dock.chosen) as chosen:
-        viewport = dock.list.viewport()
-        qtbot.mouseDClick(viewport, Qt.MouseButton.LeftButton, pos=dock.row("nuclei"))
+    viewport = dock.list.viewport()
+    qtbot.mouseDClick(viewport, Qt.MouseButton.LeftButton, pos=dock.row("nuclei"))
 
-    assert chosen.args == ["nuclei", 1]
+    qtbot.waitUntil(lambda: dock.in_use() == ("nuclei", 1))
 
 
 @pytest.mark.parametrize("way", ["click", "press"])
@@ -546,7 +550,7 @@ def test_a_model_that_is_gone_is_told(open_dock):
 def test_a_model_is_imported_beside_one_of_its_name(open_dock, monkeypatch, tmp_path, asked):
     put("cells")
     put_sound(tmp_path / asked.partition("/")[0])
-    monkeypatch.setattr("napari_unet.gui.models.ask_import", lambda parent: tmp_path / asked)
+    monkeypatch.setattr("napari_unet.gui.models.ask_model", lambda parent: tmp_path / asked)
     dock = open_dock()
 
     dock.click("import")
@@ -558,7 +562,7 @@ def test_a_model_is_imported_beside_one_of_its_name(open_dock, monkeypatch, tmp_
 
 def test_what_is_no_model_is_not_imported(open_dock, monkeypatch, tmp_path):
     (tmp_path / "photos.zip").write_bytes(b"PK")
-    monkeypatch.setattr("napari_unet.gui.models.ask_import", lambda parent: tmp_path / "photos.zip")
+    monkeypatch.setattr("napari_unet.gui.models.ask_model", lambda parent: tmp_path / "photos.zip")
     dock = open_dock()
 
     dock.click("import")
@@ -681,18 +685,3 @@ def test_opening_it_does_not_import_torch():
     ).stdout
 
     assert said.split() == ["False"]
-
-
-def test_it_lives_in_the_window_of_its_viewer(make_napari_viewer, qtbot):
-    from qtpy.QtWidgets import QListWidget
-
-    from napari_unet.gui.models import ModelsDock
-
-    put("cells")
-    viewer = make_napari_viewer(show=True)
-
-    widget = ModelsDock(viewer)
-    viewer.window.add_dock_widget(widget, name="Models")
-
-    assert widget.viewer is viewer
-    qtbot.waitUntil(lambda: widget.findChild(QListWidget, "unet.models.list").count() == 1)
