@@ -34,8 +34,9 @@ from napari_unet.cards import (
     model_folder,
     rename_model,
 )
+from napari_unet.gui.about import About, Entry
 from napari_unet.gui.dialogs import ask_export, ask_model
-from napari_unet.gui.shelf import ENTRY, About, Entry, Shelf, entries
+from napari_unet.gui.shelf import ENTRY, Shelf, entries
 from napari_unet.gui.workspace import Workspace
 from napari_unet.run import BadInput
 

@@ -16,16 +16,24 @@ from qtpy.QtCore import QTimer
 
 from napari_unet.annotation import Region
 from napari_unet.config import BACKGROUND, SegClass
+from napari_unet.gui.placing import (
+    at_step,
+    covered,
+    matrix_of,
+    matrix_of_part,
+    picture_of,
+    place_of,
+    pyramid,
+    shape_of,
+    zoom_of,
+)
 from napari_unet.live import Seen
-from napari_unet.pictures import Picture, View, channels_first
+from napari_unet.pictures import Picture, View
 from napari_unet.run import BadInput
 
 OURS = "napari_unet"  # key of what we note in a layer's metadata
 LIVE = "live"
 RECTANGLE = "drag a rectangle (Escape: none)"
-VIEW_PIXELS = 2**22  # beyond so many on the screen, a look takes every second, fourth ... pixel
-PYRAMID_FROM = 2**26  # pixels of a plane from which a result is shown as a pyramid
-PYRAMID_TOP = 2048
 MOST_PAINTED = 2**31  # pixels of an annotation, which lies in memory
 OPACITY = {"annotation": 0.7, "prediction": 0.4}
 
@@ -100,7 +108,7 @@ class Layers:
         if key not in self._pictures:
             taken = {p.name for p in self._pictures.values()}
             name = image.name if image.name not in taken else f"{image.name} ({len(taken)})"
-            self._pictures[key] = _picture(name, image, others, leading)
+            self._pictures[key] = picture_of(name, image, others, leading)
         return self._pictures[key]
 
     # --- what is made ---
@@ -133,7 +141,7 @@ class Layers:
         if layer is not None and layer.ndim != data.ndim:
             self.viewer.layers.remove(layer)
             layer = None
-        shown = _pyramid(data)
+        shown = pyramid(data)
         if layer is None and role in ("probability", "uncertainty"):
             layer = self._image(image, picture, role, shown)
         elif layer is None:
@@ -152,7 +160,7 @@ class Layers:
             name=f"{image.name}: {name}",
             opacity=OPACITY.get(role, 0.5),
             metadata={OURS: {"role": role, "image": image.name}},
-            **_place(image, data if isinstance(data, np.ndarray) else data[0], picture),
+            **place_of(image, data if isinstance(data, np.ndarray) else data[0], picture),
         )
         return self._add(layer, image)
 
@@ -165,7 +173,7 @@ class Layers:
             opacity=0.6,
             contrast_limits=(0, 1),
             metadata={OURS: {"role": role, "image": image.name}},
-            **_place(image, data if isinstance(data, np.ndarray) else data[0], picture),
+            **place_of(image, data if isinstance(data, np.ndarray) else data[0], picture),
         )
         return self._add(layer, image)
 
@@ -192,7 +200,7 @@ class Layers:
         if self.viewer.dims.ndisplay != 2 or image not in self.viewer.layers:
             return None
         drop = int(leading)
-        low, high = image.corner_pixels * _zoom_of(image)
+        low, high = image.corner_pixels * zoom_of(image)
         point = image.world_to_data(self.viewer.dims.point[-image.ndim :])
         offset = self.viewer.dims.ndim - image.ndim
         shown = [axis - offset for axis in self.viewer.dims.displayed]
@@ -208,7 +216,7 @@ class Layers:
         axes = tuple(sorted(axis - drop for axis in shown))
         if len(axes) != 2 or axes[0] < 0 or any(r.stop <= r.start for r in region):
             return None
-        return _at_step(View(picture, tuple(region), axes))
+        return at_step(View(picture, tuple(region), axes))
 
     def here(self, image: Image, picture: Picture, ndim: int, leading: bool = False) -> Region:
         """The plane that is looked at, or the volume: the last so many axes whole."""
@@ -225,7 +233,7 @@ class Layers:
         """Lay what was seen over its image, where it was seen."""
         if image not in self.viewer.layers:
             return
-        matrix = _matrix_of_part(image, seen.view)
+        matrix = matrix_of_part(image, seen.view)
         layer = self.live()
         if layer is None or layer.ndim != seen.labels.ndim:
             self.hide_live()
@@ -270,7 +278,7 @@ class Layers:
         layer.mode = "add_rectangle"
 
         def finish() -> None:
-            region = _covered(layer.data[-1], labels.data.shape) if layer.data else None
+            region = covered(layer.data[-1], labels.data.shape) if layer.data else None
             self.viewer.layers.remove(layer)
             self.viewer.layers.selection.active = labels
             if region is not None:
@@ -344,95 +352,3 @@ def object_colors() -> Any:
     from napari.utils.colormaps import label_colormap
 
     return label_colormap()
-
-
-def shape_of(image: Image) -> tuple[int, ...]:
-    """The shape of an image's finest level, colour channels left out."""
-    finest = image.data[0] if image.multiscale else image.data
-    shape = tuple(int(n) for n in finest.shape)
-    return shape[:-1] if image.rgb else shape
-
-
-def matrix_of(layer: Layer) -> np.ndarray:
-    """The homogeneous matrix from a layer's pixels to the world."""
-    n = layer.ndim
-    origin = np.asarray(layer.data_to_world((0,) * n))
-    columns = [np.asarray(layer.data_to_world(tuple(row))) - origin for row in np.eye(n)]
-    matrix = np.eye(n + 1)
-    matrix[:n, :n] = np.stack(columns, 1)
-    matrix[:n, n] = origin
-    return matrix
-
-
-def _matrix_of_part(image: Image, view: View) -> np.ndarray:
-    """The matrix from the pixels of a view, of some step, to the world."""
-    n = len(view.region)
-    local = np.eye(n + 1)
-    for axis, (r, step) in enumerate(zip(view.region, view.steps, strict=True)):
-        local[axis, axis], local[axis, n] = step, r.start + (step - 1) / 2
-    return _spatial_part(matrix_of(image), n) @ local
-
-
-def _spatial_part(matrix: np.ndarray, n: int) -> np.ndarray:
-    """A matrix without the axes before the last n, such as one of channels."""
-    keep = slice(len(matrix) - 1 - n, None)
-    return matrix[keep, keep]
-
-
-def _place(image: Image, data: np.ndarray, picture: Picture) -> dict[str, Any]:
-    """The transform of an image, for a layer with its spatial axes only."""
-    if data.ndim == image.ndim:
-        names = ("scale", "translate", "rotate", "shear", "affine", "units")
-        return {name: getattr(image, name) for name in names}
-    matrix = matrix_of(image)
-    return {"affine": _spatial_part(matrix, data.ndim), "units": image.units[-data.ndim :]}
-
-
-def _picture(name: str, image: Image, others: Sequence[Image], leading: bool) -> Picture:
-    levels = [image.data] if not image.multiscale else list(image.data)
-    further = [[o.data] if not o.multiscale else list(o.data) for o in others]
-    stacked = [
-        channels_first([level, *(f[i] for f in further)], rgb=image.rgb, leading=leading)
-        for i, level in enumerate(levels)
-        if all(i < len(f) for f in further)
-    ]
-    n = len(stacked[0].shape) - 1
-    spacing = tuple(float(s) for s in image.scale[-n:])
-    return Picture(name, stacked[0], spacing, str(image.units[-1]), tuple(stacked[1:]))
-
-
-def _zoom_of(image: Image) -> np.ndarray:
-    """Pixels of the finest level in one of the level that is drawn."""
-    if not image.multiscale:
-        return np.ones(image.ndim)
-    return np.asarray(image.downsample_factors[image.data_level])[: image.ndim]
-
-
-def _covered(corners: np.ndarray, shape: tuple[int, ...]) -> Region | None:
-    """The region of an array within a rectangle; None if there is none."""
-    low = np.clip(np.round(corners.min(0)), 0, shape).astype(int)
-    high = np.clip(np.round(corners.max(0)), 0, np.array(shape) - 1).astype(int)
-    if (low > high).any():
-        return None
-    return tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
-
-
-def _at_step(view: View) -> View:
-    """The view at the finest step that keeps it within bounds."""
-    step = 1
-    while view.pixels / step**2 > VIEW_PIXELS:
-        step *= 2
-    region = list(view.region)
-    for axis in view.shown:
-        region[axis] = slice(region[axis].start // step * step, region[axis].stop)
-    return View(view.picture, tuple(region), view.shown, step)
-
-
-def _pyramid(data: np.ndarray) -> Any:
-    """A large result with coarser views of itself, which take no memory."""
-    if data.shape[-1] * data.shape[-2] < PYRAMID_FROM:
-        return data
-    levels = [data]
-    while max(levels[-1].shape[-2:]) > PYRAMID_TOP:
-        levels.append(levels[-1][..., ::2, ::2])
-    return levels

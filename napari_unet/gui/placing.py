@@ -1,0 +1,109 @@
+"""Where things lie: from a layer's pixels to the world, the screen and the engine, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+
+from napari_unet.annotation import Region
+from napari_unet.pictures import Picture, View, channels_first
+
+VIEW_PIXELS = 2**22  # beyond so many on the screen, a look takes every second, fourth ... pixel
+PYRAMID_FROM = 2**26  # pixels of a plane from which a result is shown as a pyramid
+PYRAMID_TOP = 2048
+
+
+def shape_of(image: Image) -> tuple[int, ...]:
+    """The shape of an image's finest level, colour channels left out."""
+    finest = image.data[0] if image.multiscale else image.data
+    shape = tuple(int(n) for n in finest.shape)
+    return shape[:-1] if image.rgb else shape
+
+
+def matrix_of(layer: Layer) -> np.ndarray:
+    """The homogeneous matrix from a layer's pixels to the world."""
+    n = layer.ndim
+    origin = np.asarray(layer.data_to_world((0,) * n))
+    columns = [np.asarray(layer.data_to_world(tuple(row))) - origin for row in np.eye(n)]
+    matrix = np.eye(n + 1)
+    matrix[:n, :n] = np.stack(columns, 1)
+    matrix[:n, n] = origin
+    return matrix
+
+
+def matrix_of_part(image: Image, view: View) -> np.ndarray:
+    """The matrix from the pixels of a view, of some step, to the world."""
+    n = len(view.region)
+    local = np.eye(n + 1)
+    for axis, (r, step) in enumerate(zip(view.region, view.steps, strict=True)):
+        local[axis, axis], local[axis, n] = step, r.start + (step - 1) / 2
+    return _spatial_part(matrix_of(image), n) @ local
+
+
+def _spatial_part(matrix: np.ndarray, n: int) -> np.ndarray:
+    """A matrix without the axes before the last n, such as one of channels."""
+    keep = slice(len(matrix) - 1 - n, None)
+    return matrix[keep, keep]
+
+
+def place_of(image: Image, data: np.ndarray, picture: Picture) -> dict[str, Any]:
+    """The transform of an image, for a layer with its spatial axes only."""
+    if data.ndim == image.ndim:
+        names = ("scale", "translate", "rotate", "shear", "affine", "units")
+        return {name: getattr(image, name) for name in names}
+    matrix = matrix_of(image)
+    return {"affine": _spatial_part(matrix, data.ndim), "units": image.units[-data.ndim :]}
+
+
+def picture_of(name: str, image: Image, others: Sequence[Image], leading: bool) -> Picture:
+    """An image, with further ones as channels, as the engine reads it."""
+    levels = [image.data] if not image.multiscale else list(image.data)
+    further = [[o.data] if not o.multiscale else list(o.data) for o in others]
+    stacked = [
+        channels_first([level, *(f[i] for f in further)], rgb=image.rgb, leading=leading)
+        for i, level in enumerate(levels)
+        if all(i < len(f) for f in further)
+    ]
+    n = len(stacked[0].shape) - 1
+    spacing = tuple(float(s) for s in image.scale[-n:])
+    return Picture(name, stacked[0], spacing, str(image.units[-1]), tuple(stacked[1:]))
+
+
+def zoom_of(image: Image) -> np.ndarray:
+    """Pixels of the finest level in one of the level that is drawn."""
+    if not image.multiscale:
+        return np.ones(image.ndim)
+    return np.asarray(image.downsample_factors[image.data_level])[: image.ndim]
+
+
+def covered(corners: np.ndarray, shape: tuple[int, ...]) -> Region | None:
+    """The region of an array within a rectangle; None if there is none."""
+    low = np.clip(np.round(corners.min(0)), 0, shape).astype(int)
+    high = np.clip(np.round(corners.max(0)), 0, np.array(shape) - 1).astype(int)
+    if (low > high).any():
+        return None
+    return tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
+
+
+def at_step(view: View) -> View:
+    """The view at the finest step that keeps it within bounds."""
+    step = 1
+    while view.pixels / step**2 > VIEW_PIXELS:
+        step *= 2
+    region = list(view.region)
+    for axis in view.shown:
+        region[axis] = slice(region[axis].start // step * step, region[axis].stop)
+    return View(view.picture, tuple(region), view.shown, step)
+
+
+def pyramid(data: np.ndarray) -> Any:
+    """A large result with coarser views of itself, which take no memory."""
+    if data.shape[-1] * data.shape[-2] < PYRAMID_FROM:
+        return data
+    levels = [data]
+    while max(levels[-1].shape[-2:]) > PYRAMID_TOP:
+        levels.append(levels[-1][..., ::2, ::2])
+    return levels
