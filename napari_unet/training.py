@@ -38,6 +38,7 @@ from napari_unet.run import (
     Trained,
     Woke,
 )
+from napari_unet.threads import Threads
 
 WARM_UP = 10  # steps over which the rate rises
 COOL_DOWN = 0.3  # part of a budget over which the rate falls
@@ -66,6 +67,13 @@ def train(
     run = _Run(config, training_set, start, name)
     if checkpoint is not None and checkpoint.exists():
         run.load_checkpoint(checkpoint)
+    with run.threads:
+        yield from _loop(run, training_set, control, checkpoint)
+
+
+def _loop(
+    run: _Run, training_set: TrainingSet, control: Control, checkpoint: Path | None
+) -> Iterator[Event]:
     yield from run.begin()
     while not (control.stopped or run.spent or run.failed):
         if control.take_question():
@@ -117,6 +125,8 @@ class _Run:
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         self.learner = Learner(net, config, self.sampler, self.numerics)
         self.jury = Judge(self.holdout, self.numerics, len(training_set.classes), training_set.ndim)
+        # Sums depend on the number of threads: with so many steps wanted, it stays as it is.
+        self.threads = Threads(self.numerics.device.type == "cpu" and config.steps is None)
         self.resting = False
         self.best: Weights | None = None
         self.best_dice = -1.0
@@ -172,8 +182,10 @@ class _Run:
 
     def one_step(self) -> Iterator[Event]:
         """One optimiser step; when memory runs out, a smaller one is tried."""
+        start = time.perf_counter()
         try:
             loss = self.learner.learn(self._part_of_rate)
+            self.threads.took(time.perf_counter() - start, self.learner.pixels)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
