@@ -307,9 +307,7 @@ class Progress:
             return f"held-out Dice {self.dice:.2f}{self._best_so_far(now)}"
         if self.loss is None:
             return "the first steps"
-        if self.held_out:
-            return f"loss {self.loss:.2f}, no score yet"
-        return f"loss {self.loss:.2f}; nothing is held out yet, so there is no score"
+        return f"loss {self.loss:.2f}, no score yet"
 
     def _best_so_far(self, now: float) -> str:
         if self._best is None:  # it was reached before a checkpoint that this run goes on from
@@ -554,8 +552,8 @@ def _nothing_held_out(progress: Progress, painted: _Painted) -> str | None:
     if progress.step < EARLY or "held-out" not in progress.notices:
         return None
     return (
-        "Too little is painted to hold some of it out, so there is no score; paint more, away "
-        "from the first strokes or in another image."
+        "Judge it by the live mask: too little is painted to hold some of it out for a score. "
+        "More strokes away from the first ones, or in another image, would give one."
     )
 
 

@@ -94,7 +94,7 @@ class TestSay:
             ([started(1), stepped(1)], "Learning from 1 image: loss 0.21, no score yet."),
             (
                 [started(1, held_out=0), stepped(1)],
-                "Learning from 1 image: loss 0.21; nothing is held out yet, so there is no score.",
+                "Learning from 1 image: loss 0.21, no score yet.",
             ),
             (
                 [started(), stepped(1), scored(1)],
@@ -361,8 +361,8 @@ RARE = (
     "that it weighs more."
 )
 NO_SCORE = (
-    "Too little is painted to hold some of it out, so there is no score; paint more, away from the "
-    "first strokes or in another image."
+    "Judge it by the live mask: too little is painted to hold some of it out for a score. More "
+    "strokes away from the first ones, or in another image, would give one."
 )
 NO_NUMBER = (
     "The loss was no longer a number. If it happens again, lower the learning rate and look for "
