@@ -1,6 +1,6 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Each sets up what it needs by itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-headless lint bench clean
+.PHONY: help demo test test-headless lint bench screenshots clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -28,6 +28,10 @@ bench: ## compare accuracy on the data sets in a folder: make bench DATA=DIR
 	@test -n "$(DATA)" || { echo "bench: say where the data are: make bench DATA=DIR" >&2; exit 2; }
 	@sh scripts/setup.sh bench
 	@.venv/bin/python benchmarks/handful.py --data "$(DATA)" $(ARGS)
+
+screenshots: ## take the pictures of docs/images anew, in a real window
+	@sh scripts/setup.sh test
+	@sh scripts/windowed.sh scripts/screenshots.py
 
 clean: ## remove everything made here: environments, caches, builds
 	rm -rf .venv .venv-headless build dist napari-unet-demo .coverage

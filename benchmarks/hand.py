@@ -14,6 +14,7 @@ BRUSH = 5  # pixels across
 STRIDE = 3  # image pixels between two moves of a stroke
 BETWEEN_MOVES = 0.015  # seconds: vispy leaves out moves that come sooner
 LONGEST = 30  # image pixels of a stroke
+ROUNDS = 200  # of corrections, after which it will not learn any more
 
 Point = tuple[float, ...]
 
@@ -191,3 +192,68 @@ def corrections(
         ]
     found.sort(key=lambda f: -f[0])
     return [(foreground, points) for _, foreground, points in found[:count]]
+
+
+class Painter:
+    """Somebody who knows what is a cell, and opens the sample of cells to teach it."""
+
+    def __init__(self, hand: Hand) -> None:
+        self.hand, self.layers = hand, hand.viewer.layers
+        hand.click("annotate.sample.cells")
+        hand.click("annotate.new")
+        hand.wait(0.1)
+        self.truth = self.layers["cells: truth"].data > 0
+        self.annotation.brush_size = BRUSH
+
+    @property
+    def annotation(self):
+        return self.layers["cells: annotation"]
+
+    def paint(self, key: str, paths: list[np.ndarray]) -> None:
+        self.hand.press(key)
+        for points in paths:
+            self.hand.stroke(self.annotation, points)
+
+    def first_strokes(self) -> None:
+        random = np.random.default_rng(0)
+        beside = ~self.truth & (depth(~self.truth) < 16)
+        self.paint("1", paths(self.truth, 6, random))
+        self.paint("B", paths(beside, 4, random) + paths(~self.truth, 2, random))
+
+    def seen(self) -> tuple[tuple[slice, ...], np.ndarray]:
+        """Where the live overlay lies, and what it shows there."""
+        live = self.layers["live"]
+        start = np.round(live.data_to_world((0, 0))).astype(int)
+        return tuple(
+            slice(a, a + n) for a, n in zip(start, live.data.shape, strict=True)
+        ), live.data > 0
+
+    def score(self) -> float:
+        """Dice of the live overlay where nothing is painted; 0 before there is one."""
+        if "live" not in self.layers:
+            return 0.0
+        region, seen = self.seen()
+        free = self.annotation.data[region] == 0
+        return dice(seen[free], self.truth[region][free])
+
+    def correct(self) -> None:
+        """Strokes where the overlay is most wrong."""
+        region, seen = self.seen()
+        painted = self.annotation.data[region] > 0
+        for foreground, points in corrections(seen, self.truth[region], painted, count=3):
+            start = [r.start for r in region]
+            self.paint("1" if foreground else "B", [points + start])
+
+    def correct_until(self, good: float) -> None:
+        """Look, and correct what is wrong, until the overlay is good."""
+        for _ in range(ROUNDS):
+            if self.score() >= good:
+                return
+            self.correct()
+            self.hand.wait(1)
+        raise TimeoutError(f"Dice {self.score():.3f}; {self.hand.text('train.status')}")
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Agreement of two masks."""
+    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
