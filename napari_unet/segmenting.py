@@ -146,7 +146,8 @@ def part(result: Result, config: ObjectConfig, ndim: int, control: Control | Non
     objects = zeros(result.labels.shape, np.uint32)
     p = result.probabilities
     foreground = p[0] if p is not None and len(p) == 1 else None
-    spacing = result.picture.spacing[-ndim:] or None
+    known = result.picture.spacing  # of a series of planes, without the time between them
+    spacing = known[-ndim:] if len(known) >= ndim else None
     last = 0
     for place in np.ndindex(*result.labels.shape[:-ndim]):
         if control is not None and control.stopped:

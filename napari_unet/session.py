@@ -54,7 +54,6 @@ class Session:
 
     classes_changed = Signal(object)
     annotation_changed = Signal()
-    progressed = Signal(object)  # the event
     seen = Signal(object)  # a look at the screen
     model_changed = Signal(object)
     outgrown = Signal()  # what is being trained has another number of classes or axes than before
@@ -65,6 +64,7 @@ class Session:
         self.look = Look()
         self.control: Control | None = None
         self.outcome: Outcome | None = None
+        self.machine: Machine | None = None
         self._classes = class_table(1)
         self._volumes = False
         self._model: Model | None = None
@@ -139,6 +139,11 @@ class Session:
                 f"'{picture.name}' has {picture.n_channels} channel(s) but the images painted so "
                 f"far have {others.pop()}; paint on images of one kind."
             )
+        if annotation.shape != picture.shape:
+            raise BadInput(
+                f"The annotation of '{picture.name}' has shape {annotation.shape} but its image "
+                f"has {picture.shape}; give one of its shape."
+            )
         if self.pictures.get(picture.name, picture) is not picture:
             self.remove(picture.name)
         self._painted[picture.name] = _Painted(picture, annotation)
@@ -209,6 +214,7 @@ class Session:
         for name, painted in self._painted.items():
             if not (self._volumes and len(painted.picture.shape) < 3):
                 self.paint(name)
+        self.annotation_changed.emit()  # also where nothing is left to be painted
         if self.control is not None:
             self.outgrown.emit()
 
@@ -239,6 +245,8 @@ class Session:
         """Take in what happened."""
         self.progress.take(event, time.monotonic())
         self.progress.images = len(self._set.items) if self._set else 0
+        if isinstance(event, Machine):
+            self.machine = event
         if isinstance(event, Peeked):
             first, self._newest = self._newest is None, event.model
             if first:
@@ -250,7 +258,6 @@ class Session:
             self.model = event.model
         if isinstance(event, Seen):
             self.seen.emit(event)
-        self.progressed.emit(event)
 
     def pause(self) -> None:
         if self.control is not None:
