@@ -184,8 +184,8 @@ class TrainingSet:
         wrong = (values > n) & (values != BACKGROUND) | (values < 0)
         if wrong.any():
             raise BadInput(
-                f"The mask of '{name}' holds the value {values[wrong].flat[0]} but there are only "
-                f"{n} classes; map its values to 1..{n}, or name more classes."
+                f"The mask of '{name}' holds the value {values[wrong].flat[0]} but the classes are "
+                f"1..{n}; map its values to them, or name more classes."
             )
         return values.astype(np.uint8, copy=False)
 

@@ -64,11 +64,11 @@ def adopt(
             "a mask made on this image."
         )
     classes = mapping.apply(mask[region])
-    _make_room(work, int(classes.max(initial=0)))
     values = np.where(classes == 0, np.uint8(BACKGROUND), classes).astype(np.uint8)
     if how == HOWS[1]:
         values[_uncertainty(work)[region] > SURE] = UNLABELLED
-    before = painting.layer.data[region]
+    _make_room(work, int(classes.max(initial=0)))
+    before = painting.layer.data[region].copy()
     values = np.where(before == UNLABELLED, values, before)
     painting.set(region, values)
     return f"{np.count_nonzero(values != before):,} pixels were taken over from '{source.name}'."

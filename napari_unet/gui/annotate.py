@@ -25,7 +25,7 @@ from napari_unet.gui.adopting import HOWS, adopt, parse_mapping, suggest_mapping
 from napari_unet.gui.classes import ClassTable
 from napari_unet.gui.forms import Folded
 from napari_unet.gui.painting import Painting
-from napari_unet.gui.parts import beside, combo, fill, named, push, text
+from napari_unet.gui.parts import beside, combo, fill, follow, named, push, text
 from napari_unet.gui.welcome import Welcome
 from napari_unet.gui.workspace import Workspace
 from napari_unet.run import BadInput
@@ -143,7 +143,7 @@ class AnnotateDock(QWidget):
             (session.annotation_changed, self._on_annotation_changed),
             (session.classes_changed, self._on_session_classes_changed),
         ):
-            signal.connect(slot)
+            follow(self, signal, slot)
         self._classes.setValue(session.classes)
 
     # --- the image ---

@@ -110,10 +110,11 @@ class Jobs(QObject):
             job.deleteLater()
             if failure is not None:
                 notify(failure)
-            on_end(failure)
 
+        # Connected, and not called: Qt leaves out a dock that was closed meanwhile.
         job.happened.connect(on_event)
         job.ended.connect(end)
+        job.ended.connect(on_end)
         job.start()
         return job
 

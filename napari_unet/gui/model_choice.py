@@ -32,7 +32,8 @@ class ModelChoice(QComboBox):
         self._fill()
 
     def value(self) -> Any:
-        return self.currentData()
+        chosen = self.currentData()
+        return None if chosen == FILE else chosen
 
     def setValue(self, value: Any) -> None:
         place = next((i for i in range(self.count()) if self.itemData(i) == value), -1)
@@ -58,6 +59,8 @@ class ModelChoice(QComboBox):
         self.clear()
         if self._with_new:
             self.addItem("A new network", None)
+        elif self._in_use is None:
+            self.addItem("None yet", None)
         if self._in_use is not None:
             self.addItem(f"The model in use ({self._in_use})", IN_USE)
         for name, card in list_models().items():
@@ -70,7 +73,7 @@ class ModelChoice(QComboBox):
         self.blockSignals(False)
 
     def _on_activated(self) -> None:
-        if self.value() == FILE:
+        if self.currentData() == FILE:
             found = ask_model(self)
             if found is not None:
                 self._file = found.parent if found.name == CARD else found

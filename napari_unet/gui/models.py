@@ -36,6 +36,7 @@ from napari_unet.cards import (
 )
 from napari_unet.gui.about import About, Entry
 from napari_unet.gui.dialogs import ask_export, ask_model
+from napari_unet.gui.parts import follow
 from napari_unet.gui.shelf import ENTRY, Shelf, entries
 from napari_unet.gui.workspace import Workspace
 from napari_unet.run import BadInput
@@ -133,7 +134,7 @@ class ModelsDock(QWidget):
         buttons = self._buttons
         self._shelf.itemDoubleClicked.connect(buttons.use.click)
         self._shelf.asked.connect(self._on_shelf_asked)
-        self._work.session.model_changed.connect(self._on_session_model_changed)
+        follow(self, self._work.session.model_changed, self._on_session_model_changed)
         buttons.use.clicked.connect(self._on_use_clicked)
         buttons.rename.clicked.connect(self._on_rename_clicked)
         buttons.duplicate.clicked.connect(self._on_duplicate_clicked)

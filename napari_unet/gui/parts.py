@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
+from weakref import WeakMethod
 
+from psygnal import SignalInstance
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
@@ -62,3 +64,17 @@ def fill(box: QComboBox, choices: list[tuple[str, Any]], current: Any) -> None:
     box.blockSignals(False)
     if box.currentData() is not before:
         box.currentIndexChanged.emit(box.currentIndex())
+
+
+def follow(widget: QWidget, signal: SignalInstance, slot: Callable[..., Any]) -> None:
+    """Connect a signal that is not Qt's to a method, for as long as a widget is there."""
+    # Python may hold the widget on when Qt has deleted it; and we must not hold it on either.
+    method = WeakMethod(slot)
+
+    def leave() -> None:
+        held = method()
+        if held is not None:
+            signal.disconnect(held)
+
+    signal.connect(slot)
+    widget.destroyed.connect(leave)

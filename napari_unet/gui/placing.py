@@ -54,8 +54,9 @@ def place_of(image: Image, data: np.ndarray, picture: Picture) -> dict[str, Any]
     if data.ndim == image.ndim:
         names = ("scale", "translate", "rotate", "shear", "affine", "units")
         return {name: getattr(image, name) for name in names}
-    matrix = matrix_of(image)
-    return {"affine": _spatial_part(matrix, data.ndim), "units": image.units[-data.ndim :]}
+    n = min(data.ndim, image.ndim)
+    units = ("pixel",) * (data.ndim - n) + tuple(image.units[-n:])  # first an axis of classes
+    return {"affine": _spatial_part(matrix_of(image), n), "units": units}
 
 
 def picture_of(name: str, image: Image, others: Sequence[Image], leading: bool) -> Picture:

@@ -22,7 +22,7 @@ from napari_unet.gui.dialogs import ask_file, ask_folder
 from napari_unet.gui.forms import ConfigForm, Folded
 from napari_unet.gui.jobs import Failure
 from napari_unet.gui.model_choice import IN_USE, ModelChoice
-from napari_unet.gui.parts import beside, combo, named, push, text
+from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.workspace import Workspace
 from napari_unet.pictures import Picture
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
@@ -121,9 +121,9 @@ class SegmentDock(QWidget):
         self._objects.valueChanged.connect(self._on_objects_changed)
         self._model.valueChanged.connect(self._refresh)
         self._scope.currentTextChanged.connect(self._refresh)
-        self._work.session.model_changed.connect(self._on_session_model_changed)
-        self._work.image_changed.connect(self._refresh)
-        self._work.layers.changed.connect(self._refresh)
+        follow(self, self._work.session.model_changed, self._on_session_model_changed)
+        follow(self, self._work.image_changed, self._refresh)
+        follow(self, self._work.layers.changed, self._refresh)
 
     # --- what is asked ---
 
@@ -148,8 +148,11 @@ class SegmentDock(QWidget):
         self._control = control
         self._bar.setRange(0, 0)
         self._bar.show()
-        self._work.hold_training()
-        self._work.jobs.start("segmenting", events, control, self._on_event, self._on_end)
+        # With its dock closed, nobody waits for the result.
+        self.destroyed.connect(control.stop)
+        jobs = self._work.jobs
+        job = jobs.start("segmenting", events, control, self._on_event, self._on_end)
+        self._work.hold_training(job)
 
     def _events(
         self, model: Any, config: PredictConfig, control: Control
@@ -244,7 +247,6 @@ class SegmentDock(QWidget):
         stopped = self._control is not None and self._control.stopped
         self._control = None
         self._bar.hide()
-        self._work.let_training_go_on()
         if failure is not None:
             self._status.setText(failure.sentence)
         elif stopped:
@@ -313,6 +315,7 @@ class SegmentDock(QWidget):
         self._bar.setRange(0, 0)
         self._bar.show()
         self._work.jobs.start("parting", events, self._control, self._on_event, self._on_end)
+        self._refresh()
 
     def _on_session_model_changed(self) -> None:
         model = self._work.session.newest
@@ -342,6 +345,7 @@ class SegmentDock(QWidget):
 
 def _in_words(image: Image, result: Result, objects: bool) -> str:
     if objects and result.objects is not None:
-        return f"'{image.name}': {int(result.objects.max(initial=0)):,} objects."
+        n = int(result.objects.max(initial=0))
+        return f"'{image.name}': {n:,} object{'' if n == 1 else 's'}."
     share = float((result.labels > 0).mean())
     return f"'{image.name}': {100 * share:.1f} % of it is in a class."

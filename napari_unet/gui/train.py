@@ -14,9 +14,9 @@ from napari_unet.gui.curve import Curve
 from napari_unet.gui.forms import ConfigForm, Folded
 from napari_unet.gui.jobs import Failure
 from napari_unet.gui.model_choice import IN_USE, ModelChoice
-from napari_unet.gui.parts import beside, combo, named, push, text
+from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.workspace import Workspace
-from napari_unet.run import BadInput, Event
+from napari_unet.run import BadInput
 from napari_unet.session import Machine
 
 CURVE_LINES = 12  # of text, in height
@@ -49,6 +49,8 @@ class TrainDock(QWidget):
         self._draw_timer = QTimer(self)
         self._draw_timer.timeout.connect(self._draw)
         self._connect()
+        self._on_session_model_changed()
+        self._fill_keep()
         if self._work.session.training:
             self._draw_timer.start(DRAW_MS)
         self._draw()
@@ -62,9 +64,9 @@ class TrainDock(QWidget):
         self._pause = push("Pause", "train.pause", "Wait; nothing is forgotten")
         self._stop = push("Stop", "train.stop", "End this run and keep the best")
         self._live = named(
-            QCheckBox("Show live what it makes of the screen"),
+            QCheckBox("Show the mask while it learns"),
             "train.live",
-            "While it learns, lay its mask over what you are looking at",
+            "Lay over the image what it makes of the part on the screen, again and again",
         )
         self._live.setChecked(session.look.on)
         self._auto = named(
@@ -84,7 +86,9 @@ class TrainDock(QWidget):
             "train.volumes",
             "With a 3-D network instead of slice by slice: slower, and it sees depth",
         )
+        self._volumes.setChecked(session.volumes)
         self._form = ConfigForm(TrainConfig, ADVANCED, "train", LABELS)
+        self._form.setValue(session.config)
 
     def _lay_out(self) -> None:
         inside = QWidget()
@@ -119,13 +123,15 @@ class TrainDock(QWidget):
         self._keep.activated.connect(self._on_keep_activated)
         self._volumes.toggled.connect(self._on_volumes_toggled)
         self._form.valueChanged.connect(self._on_form_changed)
-        session.annotation_changed.connect(self._on_annotation_changed)
-        session.progressed.connect(self._on_session_progressed)
-        session.model_changed.connect(self._on_session_model_changed)
-        self._work.kept.connect(self._on_work_kept)
-        self._work.run_started.connect(self._on_work_run_started)
-        self._work.run_ended.connect(self._on_work_run_ended)
-        self._work.live_changed.connect(self._on_work_live_changed)
+        for signal, slot in (
+            (session.annotation_changed, self._on_annotation_changed),
+            (session.model_changed, self._on_session_model_changed),
+            (self._work.kept, self._draw),
+            (self._work.run_started, self._on_work_run_started),
+            (self._work.run_ended, self._on_work_run_ended),
+            (self._work.live_changed, self._on_work_live_changed),
+        ):
+            follow(self, signal, slot)
 
     # --- what is asked ---
 
@@ -171,23 +177,18 @@ class TrainDock(QWidget):
 
     def _on_annotation_changed(self) -> None:
         session = self._work.session
-        if self._auto.isChecked() and session.ready and not session.training:
+        wanted = self._auto.isChecked() and self._is_open()
+        if wanted and session.ready and not session.training:
             self._on_start_clicked()
         self._draw()
 
-    def _on_session_progressed(self, event: Event) -> None:
-        if isinstance(event, Machine):
-            why = (
-                f" {event.why_no_gpu[:1].upper()}{event.why_no_gpu[1:]}" if event.why_no_gpu else ""
-            )
-            self._device.setText(f"Computing on: {event.device}.{why}")
+    def _is_open(self) -> bool:
+        """Whether its dock is; one that was closed may live on for as long as Python holds it."""
+        return self._work.parent() in (self.window(), self.window().parent())
 
     def _on_session_model_changed(self) -> None:
         model = self._work.session.model
         self._from.set_in_use(None if model is None else model.card.name)
-
-    def _on_work_kept(self, name: str) -> None:
-        self._kept.setText(f"It is in the library as '{name}'; the Models dock shows it.")
 
     def _on_work_run_started(self) -> None:
         self._failure = ""
@@ -228,7 +229,11 @@ class TrainDock(QWidget):
             advice = []  # the status says it
         self._advice.setText("\n".join(advice))
         self._advice.setVisible(bool(advice))
-        self._device.setVisible(bool(self._device.text()))
+        self._device.setText(_computing(session.machine))
+        self._device.setVisible(session.machine is not None)
+        kept = self._work.kept_as
+        self._kept.setText(f"It is in the library as '{kept}'; the Models dock shows it.")
+        self._kept.setVisible(kept is not None)
         self._draw_curve()
 
     def _draw_curve(self) -> None:
@@ -240,3 +245,11 @@ class TrainDock(QWidget):
         if progress.scores:
             steps, dice = zip(*progress.scores, strict=True)
             self._curve.setScores(steps, dice, progress.best)
+
+
+def _computing(machine: Machine | None) -> str:
+    """What computes; where it is no GPU, why, and what to do."""
+    if machine is None:
+        return ""
+    why = machine.why_no_gpu
+    return f"Computing on: {machine.device}." + (f" {why[:1].upper()}{why[1:]}" if why else "")

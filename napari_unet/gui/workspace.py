@@ -15,10 +15,10 @@ from qtpy.QtWidgets import QApplication
 from napari_unet.annotation import Region
 from napari_unet.cards import free_name, library_folder
 from napari_unet.config import BACKGROUND, UNLABELLED
-from napari_unet.gui.jobs import Failure, Jobs, notify
+from napari_unet.gui.jobs import Failure, Job, Jobs, notify
 from napari_unet.gui.painting import Painting
 from napari_unet.gui.preview import draw_preview
-from napari_unet.gui.viewer import LIVE, Layers, role_of
+from napari_unet.gui.viewer import LIVE, OURS, Layers, role_of
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture
 from napari_unet.run import BadInput, Control, Event, Trained
@@ -46,7 +46,7 @@ class Workspace(QObject):
     image_changed = Signal(object)  # the image that is worked on, or None
     picked = Signal(int)  # the label that is painted with
     said = Signal(str)  # a sentence about what was just done, or could not be
-    kept = Signal(str)  # the name in the library of the model that a run made
+    kept = Signal()  # the model that a run made is in the library
     run_started = Signal()
     run_ended = Signal(object)  # Failure or None
     live_changed = Signal(bool)  # whether the live overlay is shown
@@ -70,9 +70,11 @@ class Workspace(QObject):
         self.channels: tuple[Image, ...] = ()  # further ones
         self.leading = False  # whether the image's first axis is its channels
         self._works: dict[Labels, _Work] = {}
+        self._run: Job | None = None
         self._again = False  # whether to start once more when the run that is stopping has ended
         self._seen: Seen | None = None  # the last look, which becomes the model's picture
         self._held = False  # whether training waits for segmenting
+        self.kept_as: str | None = None  # the name in the library of the model that a run made
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._on_timer_timeout)
         QApplication.instance().aboutToQuit.connect(self.close)
@@ -109,7 +111,11 @@ class Workspace(QObject):
             self._misfits(layer)
             return
         self._works[layer].picture = picture
-        self.session.add(picture, layer.data)
+        try:
+            self.session.add(picture, layer.data)
+        except BadInput as error:
+            self._leave(layer)
+            self.said.emit(str(error))
 
     @property
     def picture(self) -> Picture | None:
@@ -128,6 +134,9 @@ class Workspace(QObject):
         """The annotation of the image that is worked on, made if there is none."""
         if self.image is None or self.picture is None:
             raise BadInput("There is no image; open one, or a sample, and paint on it.")
+        stale = self.layers.of(self.image, "annotation")
+        if stale is not None and stale.data.shape != self.picture.shape:
+            self._misfits(stale)
         layer = self.layers.annotate(self.image, self.picture, self.session.classes)
         if layer not in self._works:
             self._take_in(layer, self.image, self.picture)
@@ -138,10 +147,13 @@ class Workspace(QObject):
         painting = Painting(layer, self)
 
         def paint(region: Region | None) -> None:
-            self._paint(layer, region)
+            try:
+                self._paint(layer, region)
+            except BadInput as error:
+                self.said.emit(str(error))
 
         painting.painted.connect(paint)
-        painting.bind_keys(self.pick)
+        painting.bind_keys(self._on_key_pressed)
         self._works[layer] = _Work(painting, image, picture)
 
     def _paint(self, layer: Labels, region: Region | None) -> None:
@@ -160,6 +172,12 @@ class Workspace(QObject):
             self.annotate().pick(label)
             self.picked.emit(label)
 
+    def _on_key_pressed(self, label: int) -> None:
+        try:
+            self.pick(label)
+        except BadInput as error:
+            self.said.emit(str(error))
+
     def remove_class(self, number: int) -> None:
         """Forget a class and what was painted of it; the later ones move up."""
         for layer, work in self._works.items():
@@ -176,9 +194,11 @@ class Workspace(QObject):
 
     def start_training(self, start: Any = None) -> None:
         """Start a run from random weights, a model, or a model's name or path."""
+        if self._run is not None and not self.session.training:
+            raise BadInput("The run before is about to end; press Start again in a moment.")
         events = self.session.train(start, self._name_for(start))
         assert self.session.control is not None
-        self.jobs.start(
+        self._run = self.jobs.start(
             "training", events, self.session.control, self.session.take, self._on_job_end
         )
         self._timer.start(LOOK_MS)
@@ -193,6 +213,7 @@ class Workspace(QObject):
         return str(start.card.name)
 
     def _on_job_end(self, failure: Failure | None) -> None:
+        self._run = None
         self._timer.stop()
         self.session.end()
         if self.session.outcome is not None:
@@ -217,7 +238,8 @@ class Workspace(QObject):
         except BadInput as error:
             notify(Failure(str(error)))
         else:
-            self.kept.emit(model.card.name)
+            self.kept_as = str(model.card.name)
+            self.kept.emit()
 
     def use(self, name: str, version: int | None = None) -> None:
         """Use a model of the library from now on."""
@@ -229,13 +251,14 @@ class Workspace(QObject):
                 self.session.classes = event.model.card.classes
             self.session.model = event.model
 
-    def hold_training(self) -> None:
+    def hold_training(self, job: Job) -> None:
         """On a CPU two engines at once would both crawl: training waits for the shorter one."""
         if self.session.training and self.session.progress.phase != "paused":
             self._held = True
             self.session.pause()
+            job.ended.connect(self._on_shorter_job_ended)
 
-    def let_training_go_on(self) -> None:
+    def _on_shorter_job_ended(self) -> None:
         if self._held:
             self._held = False
             self.session.resume()
@@ -298,7 +321,10 @@ class Workspace(QObject):
                 self._read_anew(layer, self.layers.picture(image))
 
     def _misfits(self, layer: Labels) -> None:
-        self._leave(layer)
+        """An annotation of another shape than its image is one no more, but the user's own."""
+        if layer in self._works:
+            self._leave(layer)
+        layer.metadata.pop(OURS)
         self.said.emit(
             f"'{layer.name}' no longer has the shape of its image; it is left out of training."
         )

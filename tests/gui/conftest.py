@@ -27,6 +27,21 @@ def halves(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
 
 
 @pytest.fixture
+def notified() -> Iterator[list[str]]:
+    """What napari notified of since, in words."""
+    from napari.utils.notifications import Notification, notification_manager
+
+    told: list[str] = []
+
+    def tell(notification: Notification) -> None:
+        told.append(notification.message)
+
+    notification_manager.notification_ready.connect(tell)
+    yield told
+    notification_manager.notification_ready.disconnect(tell)
+
+
+@pytest.fixture
 def image() -> np.ndarray:
     return halves(64, 96)
 
@@ -132,6 +147,18 @@ class Window(Hand):
         self.paint(BACKGROUND, *before, slice(0, third))
         self.paint(1, *before, slice(-third, None))
 
+    # --- docks ---
+
+    def close_docks(self, *names: str) -> None:
+        """Close docks by the buttons in their title bars."""
+        from napari._qt.widgets.qt_viewer_dock_widget import QtViewerDockWidget
+        from qtpy.QtWidgets import QPushButton
+
+        for dock in self.window.findChildren(QtViewerDockWidget):
+            if any(dock.name.startswith(name) for name in names):
+                dock.title.findChild(QPushButton, "QTitleBarCloseButton").click()
+        self.wait(0.05)
+
     # --- training ---
 
     def train(self) -> None:
@@ -147,5 +174,8 @@ class Window(Hand):
 
     def stop(self) -> None:
         """Press Stop, and wait until what was learned is kept."""
+        ended: list[Any] = []
+        self.work.run_ended.connect(ended.append)
         self.click("train.stop")
-        self.until(lambda: not self.session.training)
+        self.until(lambda: bool(ended))
+        self.work.run_ended.disconnect(ended.append)
