@@ -23,10 +23,10 @@ FLOORS = [
         "config run progress",
         "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
         " tiling instances device threads axes formats io atomic cards samples models models.*"
-        " export export.*",
+        " sheets export export.*",
         "library",
         "learner checkpoint training inference",
-        "live segmenting session",
+        "live segmenting session project",
         "hooks api cli demo info gui gui.*",
     )
 ]

@@ -211,7 +211,7 @@ def test_removing_a_class_moves_up_what_was_painted_of_the_later_ones(open_windo
     assert pixels_shown(window) == ["40 px", "40 px"]
     window.undo()
     assert np.array_equal(window.annotation.data, painted())
-    assert "there are only 1 classes" in window.text("annotate.status")
+    assert "but the classes are 1..1" in window.text("annotate.status")
     window.click("annotate.add")
     assert window.counts == as_counted(painted())
 
