@@ -774,6 +774,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--faults-only", action="store_true", help="forgive stalls and memory")
     parser.add_argument("--follow", action="store_true", help="say each act before it is done")
     arguments = parser.parse_args()
     faulthandler.enable()
@@ -789,7 +790,10 @@ def main() -> int:
         viewer.window.add_plugin_dock_widget("napari-unet", "Workspace")
         user.use(60 * arguments.minutes)
         left = user.close()
-    return 0 if report(user, arguments.minutes, left) else 1
+    sound = report(user, arguments.minutes, left)
+    if arguments.faults_only:
+        sound = not (user.faults.found or left)
+    return 0 if sound else 1
 
 
 if __name__ == "__main__":

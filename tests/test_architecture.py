@@ -23,7 +23,8 @@ FLOORS = [
         "config run progress",
         "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
         " tiling instances device threads axes formats io atomic cards samples models models.*"
-        " sheets export export.*",
+        " sheets records export"
+        " export.*",
         "library",
         "learner checkpoint training inference",
         "live segmenting session project",

@@ -248,7 +248,7 @@ class TestPicturesThatDoNotFit:
     def test_a_value_that_is_no_class_is_refused(self, session):
         picture = make_picture("p", 20, 20)
 
-        with pytest.raises(BadInput, match="'p' holds the value 2 but the classes are 1..1"):
+        with pytest.raises(BadInput, match=r"'p' holds the value 2 but the classes are 1\.\.1"):
             session.add(picture, strokes(20, 20, label=2))
 
 

@@ -37,6 +37,18 @@ def ask_folder(parent: QWidget, title: str) -> Path | None:
     return Path(found) if found else None
 
 
+def ask_new_folder(parent: QWidget, title: str) -> Path | None:
+    """The name and place of a folder to be made, as the user gives it; None if they cancel."""
+    found, _ = QFileDialog.getSaveFileName(parent, title, str(Path.home() / "my project"))
+    return Path(found) if found else None
+
+
+def ask_images(parent: QWidget) -> list[Path]:
+    """Image files that the user chooses in a dialog; none if they cancel."""
+    found, _ = QFileDialog.getOpenFileNames(parent, "Images")
+    return [Path(path) for path in found]
+
+
 def ask_file(parent: QWidget, name: str) -> Path | None:
     """Where to write a mask, as the user chooses in a dialog; None if they cancel."""
     found, chosen = QFileDialog.getSaveFileName(parent, "Export the mask", name, ";;".join(FORMATS))

@@ -25,6 +25,7 @@ from napari_unet.gui.model_choice import IN_USE, ModelChoice
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.workspace import Workspace
 from napari_unet.pictures import Picture
+from napari_unet.records import now
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
 from napari_unet.segmenting import (
     ObjectConfig,
@@ -218,6 +219,7 @@ class SegmentDock(QWidget):
         # The dialog has asked whether to replace what is there.
         export_labels(path, mask, like, None if objects else result.classes, overwrite=True)
         self._status.setText(f"Written to {path}")
+        self._work.keeping.mark(image, exported=now())
 
     # --- what happens ---
 
@@ -274,6 +276,7 @@ class SegmentDock(QWidget):
         if result.uncertainty is not None:
             layers.result(image, result.picture, "uncertainty", result.uncertainty)
         self._status.setText(_in_words(image, result, objects))
+        self._work.keeping.mark(image, predicted=now())
 
     # --- how it is shown ---
 

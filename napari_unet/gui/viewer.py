@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -27,8 +28,10 @@ from napari_unet.gui.placing import (
     shape_of,
     zoom_of,
 )
+from napari_unet.io import Image as Pixels
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture, View
+from napari_unet.records import ImageCard
 from napari_unet.run import BadInput
 
 OURS = "napari_unet"  # key of what we note in a layer's metadata
@@ -81,7 +84,7 @@ class Layers:
         layer = self.viewer.layers.selection.active
         if isinstance(layer, Image) and role_of(layer) is None:
             return layer
-        named = layer is not None and layer.metadata.get(OURS, {}).get("image")
+        named = image_of(layer) if layer is not None else None
         return next((i for i in self.images() if i.name == named), None)
 
     def siblings(self, image: Image) -> list[Image]:
@@ -98,7 +101,7 @@ class Layers:
     def of(self, image: Image, role: str) -> Any:
         """The layer that holds an image's annotation, prediction or the like."""
         for layer in self.viewer.layers:
-            if role_of(layer) == role and layer.metadata[OURS].get("image") == image.name:
+            if role_of(layer) == role and image_of(layer) == image.name:
                 return layer
         return None
 
@@ -113,8 +116,14 @@ class Layers:
 
     # --- what is made ---
 
-    def annotate(self, image: Image, picture: Picture, classes: tuple[SegClass, ...]) -> Labels:
-        """The image's annotation layer, made if there is none, and selected to be painted on."""
+    def annotate(
+        self,
+        image: Image,
+        picture: Picture,
+        classes: tuple[SegClass, ...],
+        recall: Callable[[Image, Picture], np.ndarray | None],
+    ) -> Labels:
+        """The image's annotation layer, selected; one that is made holds what is recalled."""
         layer = self.of(image, "annotation")
         if layer is None:
             if np.prod(picture.shape, dtype=float) > MOST_PAINTED:
@@ -122,7 +131,9 @@ class Layers:
                     f"'{image.name}' is too large to be painted on as a whole; crop the part that "
                     "is to be painted."
                 )
-            layer = self._labels(image, picture, "annotation", np.zeros(picture.shape, np.uint8))
+            labels = recall(image, picture)
+            data = np.zeros(picture.shape, np.uint8) if labels is None else labels
+            layer = self._labels(image, picture, "annotation", data)
             layer.colormap = label_colors(classes)
         self.viewer.layers.selection.active = layer
         return layer
@@ -139,7 +150,7 @@ class Layers:
         """Show a result of an image in the layer for that role, the same one each time."""
         layer = self.of(image, role)
         if layer is not None and layer.ndim != data.ndim:
-            self.viewer.layers.remove(layer)
+            self._remove(layer)
             layer = None
         shown = pyramid(data)
         if layer is None and role in ("probability", "uncertainty"):
@@ -186,6 +197,14 @@ class Layers:
         if active is not None:
             layers.selection.active = active
         return layer
+
+    def _remove(self, *layers: Layer) -> None:
+        """Take layers away without a pause of the window."""
+        # At each, napari searches all objects for rubbish: a third of a second with PyTorch loaded.
+        gc.freeze()
+        for layer in layers:
+            self.viewer.layers.remove(layer)
+        gc.unfreeze()
 
     def color(self, classes: tuple[SegClass, ...]) -> None:
         """Show annotations, predictions and the live overlay in the colours of the classes."""
@@ -261,7 +280,7 @@ class Layers:
         layer = self.live()
         if layer is not None:
             self.hiding = True
-            self.viewer.layers.remove(layer)
+            self._remove(layer)
             self.hiding = False
 
     # --- what the user is asked for ---
@@ -272,14 +291,13 @@ class Layers:
         place = {name: getattr(labels, name) for name in names}
         layer = Shapes(ndim=labels.ndim, name=RECTANGLE, edge_color="white", **place)
         layer.metadata[OURS] = {"role": "rectangle"}
-        for other in [o for o in self.viewer.layers if role_of(o) == "rectangle"]:
-            self.viewer.layers.remove(other)
+        self._remove(*(o for o in self.viewer.layers if role_of(o) == "rectangle"))
         self.viewer.add_layer(layer)
         layer.mode = "add_rectangle"
 
         def finish() -> None:
             region = covered(layer.data[-1], labels.data.shape) if layer.data else None
-            self.viewer.layers.remove(layer)
+            self._remove(layer)
             self.viewer.layers.selection.active = labels
             if region is not None:
                 done(region)
@@ -288,6 +306,28 @@ class Layers:
         later = partial(QTimer.singleShot, 0, finish)
         layer.events.data.connect(lambda event: event.action == "added" and later())
         layer.bind_key("Escape", lambda _layer: later(), overwrite=True)
+
+    def open(self, pixels: Pixels, card: ImageCard) -> Image:
+        """Show an image of a project as it was shown when it was taken in."""
+        color, leading = card.shown == "rgb", card.shown == "leading"
+        data = np.moveaxis(pixels.data, 0, -1) if color else pixels.data
+        matrix = np.array(card.matrix) if card.matrix else None
+        if leading and matrix is not None:
+            wide = np.eye(len(matrix) + 1)  # first an axis of channels
+            wide[1:, 1:] = matrix
+            matrix = wide
+        layer = Image(
+            data if color or leading else data[0], name=card.name, rgb=color, affine=matrix
+        )
+        self.viewer.add_layer(layer)
+        self.viewer.layers.selection.active = layer
+        return layer
+
+    def close(self, image: Image) -> None:
+        """Take an image away, with all that lies on it."""
+        if image in self.viewer.layers:
+            mine = [layer for layer in self.viewer.layers if image_of(layer) == image.name]
+            self._remove(*mine, image)
 
     def open_sample(self, key: str) -> None:
         """Open one of our sample images."""
@@ -321,7 +361,7 @@ class Layers:
             if before == image.name:
                 continue
             for layer in self.viewer.layers:
-                if role_of(layer) and layer.metadata[OURS].get("image") == before:
+                if role_of(layer) and image_of(layer) == before:
                     layer.metadata[OURS]["image"] = image.name
 
     def _on_image_data(self, event: Any) -> None:
@@ -338,6 +378,12 @@ def role_of(layer: Layer) -> str | None:
     """What a layer of ours is for; None for the user's own."""
     role: str | None = layer.metadata.get(OURS, {}).get("role")
     return role
+
+
+def image_of(layer: Layer) -> str | None:
+    """The name of the image that a layer of ours lies on."""
+    name: str | None = layer.metadata.get(OURS, {}).get("image")
+    return name
 
 
 def label_colors(classes: tuple[SegClass, ...]) -> DirectLabelColormap:

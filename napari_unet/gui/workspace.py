@@ -16,6 +16,7 @@ from napari_unet.annotation import Region
 from napari_unet.cards import free_name, library_folder
 from napari_unet.config import BACKGROUND, UNLABELLED
 from napari_unet.gui.jobs import Failure, Job, Jobs, notify
+from napari_unet.gui.keeping import Keeping
 from napari_unet.gui.painting import Painting
 from napari_unet.gui.preview import draw_preview
 from napari_unet.gui.viewer import LIVE, OURS, Layers, role_of
@@ -66,6 +67,7 @@ class Workspace(QObject):
         self.session = Session()
         self.layers = Layers(viewer)
         self.jobs = Jobs(self)
+        self.keeping = Keeping(self)
         self.image: Image | None = None
         self.channels: tuple[Image, ...] = ()  # further ones
         self.leading = False  # whether the image's first axis is its channels
@@ -137,7 +139,9 @@ class Workspace(QObject):
         stale = self.layers.of(self.image, "annotation")
         if stale is not None and stale.data.shape != self.picture.shape:
             self._misfits(stale)
-        layer = self.layers.annotate(self.image, self.picture, self.session.classes)
+        layer = self.layers.annotate(
+            self.image, self.picture, self.session.classes, self.keeping.recall
+        )
         if layer not in self._works:
             self._take_in(layer, self.image, self.picture)
         return self._works[layer].painting
@@ -158,10 +162,13 @@ class Workspace(QObject):
 
     def _paint(self, layer: Labels, region: Region | None) -> None:
         """Something was painted; without a region, the whole may be another."""
-        picture = self._works[layer].picture
+        work = self._works[layer]
+        picture = work.picture
         if layer.data.shape != picture.shape:
             self._misfits(layer)
-        elif region is None:
+            return
+        self.keeping.paint(work.image, picture, layer.data, region)
+        if region is None:
             self.session.add(picture, layer.data)
         else:
             self.session.paint(picture.name, region)
@@ -196,6 +203,7 @@ class Workspace(QObject):
         """Start a run from random weights, a model, or a model's name or path."""
         if self._run is not None and not self.session.training:
             raise BadInput("The run before is about to end; press Start again in a moment.")
+        self.keeping.fill()
         events = self.session.train(start, self._name_for(start))
         assert self.session.control is not None
         self._run = self.jobs.start(
@@ -218,6 +226,7 @@ class Workspace(QObject):
         self.session.end()
         if self.session.outcome is not None:
             self.keep("best")
+            self.keeping.note_training()
         self.run_ended.emit(failure)
         if self._again and failure is None and self.session.outcome is not None:
             self._go_on_from(self.session.outcome.last)
@@ -309,6 +318,7 @@ class Workspace(QObject):
         for layer, work in list(self._works.items()):
             if gone in (layer, work.image):
                 self._leave(layer)
+                self.keeping.leave(work.image)
         if role_of(gone) == LIVE and self.session.look.on and not self.layers.hiding:
             self.session.look.on = False
             self.live_changed.emit(False)
@@ -345,6 +355,7 @@ class Workspace(QObject):
         for work in self._works.values():
             work.painting.close()
         self._works.clear()
+        self.keeping.close()
         for event in self.jobs.close():
             if isinstance(event, Trained) and event.step:
                 self._put_by(event.model)

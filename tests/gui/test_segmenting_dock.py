@@ -184,7 +184,7 @@ def test_a_mask_is_drawn_as_outlines_and_parted_into_objects(open_window, image)
     assert np.array_equal(mask.data > 0, blobs() > 0)
     window.until(lambda: window.find(RUN).isEnabled())
     window.find("segment.min_size").setValue(20)
-    window.until(lambda: window.text("segment.status") == "'im': 1 objects.")
+    window.until(lambda: window.text("segment.status") == "'im': 1 object.")
     assert (mask.data > 0).sum() == 100
     window.until(lambda: window.find(RUN).isEnabled())
     window.choose("segment.objects", "Classes")

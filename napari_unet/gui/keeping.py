@@ -1,0 +1,324 @@
+"""Keeps what is painted in a project, from the first stroke on, and opens it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from napari.layers import Image
+from psygnal import Signal
+from qtpy.QtCore import QObject
+
+from napari_unet.annotation import Region
+from napari_unet.config import TrainConfig
+from napari_unet.gui.jobs import Failure, notify
+from napari_unet.gui.placing import matrix_of
+from napari_unet.io import Image as Pixels
+from napari_unet.pictures import Picture
+from napari_unet.project import NotSaved, Project, Saved, create_project, open_project
+from napari_unet.records import now, remember, scratch_place
+from napari_unet.run import BadInput, Control, Event
+
+if TYPE_CHECKING:
+    from napari_unet.gui.workspace import Workspace
+
+
+class Keeping(QObject):
+    """The project of one viewer: written as it is painted, opened image by image."""
+
+    opened = Signal()  # another project
+    changed = Signal()  # its images, or what is known of them
+
+    def __init__(self, work: Workspace) -> None:
+        super().__init__(work)
+        self._work = work
+        self.project: Project | None = None
+        self._keys: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
+        self._names: dict[str, str] = {}  # by which the session knows what is learned from
+        self._control = Control()
+        work.session.classes_changed.connect(self._on_session_changed)
+
+    # --- while it is painted ---
+
+    def recall(self, image: Image, picture: Picture) -> np.ndarray | None:
+        """What the project has painted on an image that is opened again."""
+        key = self._key_of(image, picture)
+        if self.project is None or key is None:
+            return None
+        self._keys[image] = key
+        self._names[key] = picture.name
+        labels = self.project.annotation(key)
+        self._tell_problems()
+        self.project.hold(key, labels)
+        return labels
+
+    def paint(
+        self, image: Image, picture: Picture, labels: np.ndarray, region: Region | None
+    ) -> None:
+        """Something was painted: it will be on disk a moment later."""
+        if self.project is None:
+            self._begin(create_project(scratch_place(), classes=self._work.session.classes))
+        project = self.project
+        assert project is not None
+        key = self._key_of(image, picture)
+        if key is None:
+            key = project.add(_pixels_of(image, picture), **_known_of(image, picture))
+            region = None
+        self._keys[image] = key
+        self._names[key] = picture.name
+        project.hold(key, labels)
+        project.paint(key, region)
+
+    def mark(self, image: Image, **values: Any) -> None:
+        """Something is known of an image now, such as when it was segmented."""
+        key = self._keys.get(image)
+        if self.project is not None and key in self.project.images:
+            self.project.change(key, **values)
+            self.changed.emit()
+
+    def key_of(self, image: Image | None) -> str | None:
+        """The key in the project of an image that is open."""
+        return None if image is None else self._keys.get(image)
+
+    def _key_of(self, image: Image, picture: Picture) -> str | None:
+        """The image in the project that this layer shows: opened from it, or of its file."""
+        project, key = self.project, self._keys.get(image)
+        if project is None:
+            return None
+        file = _file_of(image)
+        if key is None and file is not None:
+            taken = set(self._keys.values())
+            found = (k for k, c in project.images.items() if c.path and project.file(k) == file)
+            key = next((k for k in found if k not in taken), None)
+        card = project.images.get(key or "")
+        known = card and (card.shape, card.channels) == (picture.shape, picture.n_channels)
+        return key if known else None
+
+    # --- projects ---
+
+    def create(self, folder: Path) -> None:
+        """Begin a project with a name; what was painted before stays in its own."""
+        self._refuse_while_training()
+        self._begin(create_project(folder, classes=self._work.session.classes))
+        remember(folder)
+
+    def open(self, folder: Path) -> None:
+        """Open a project, and the first of its images."""
+        self._refuse_while_training()
+        project = open_project(folder)
+        self._begin(project)
+        remember(folder)
+        session = self._work.session
+        session.classes = project.card.classes
+        session.volumes = project.card.volumes
+        session.config = TrainConfig.model_validate(project.card.training)
+        self._tell_problems()
+        if project.read_only:
+            self._work.said.emit(
+                f"'{project.card.name}' is open in another program, or its folder cannot be "
+                "written to: what you paint here is not saved in it."
+            )
+        first = next(iter(project.images), None)
+        if first is not None:
+            self.show(first)
+
+    def save_as(self, folder: Path) -> None:
+        """Go on in a copy of the project at another place, under another name."""
+        self._refuse_while_training()
+        if self.project is None:
+            self.create(folder)
+            return
+        copy = self.project.copy(folder)
+        shown = {image: key for image, key in self._keys.items() if key in copy.images}
+        held = {key: self.project.annotation(key) for key in shown.values()}
+        self._begin(copy, close_images=False)
+        for image, key in shown.items():
+            self._keys[image] = key
+            copy.hold(key, held[key])
+        remember(folder)
+        self.changed.emit()
+
+    def _begin(self, project: Project, close_images: bool = True) -> None:
+        before, self.project = self.project, None
+        if before is not None:
+            self._control.stop()
+            if close_images:
+                self._close_images()
+        self._keys.clear()
+        self._names.clear()
+        self.project = project
+        self._control = Control()
+        saving = project.saving(self._control)
+        self._work.jobs.start("saving", saving, self._control, self._on_event)
+        self.opened.emit()
+        self.changed.emit()
+
+    def _close_images(self) -> None:
+        for image in list(self._keys):
+            self._work.layers.close(image)
+
+    def _refuse_while_training(self) -> None:
+        if self._work.session.training:
+            raise BadInput("Training is under way; stop it first.")
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Saved):
+            self.changed.emit()
+        elif isinstance(event, NotSaved):
+            notify(Failure(f"Not saved: {event.why} Go on painting; it is tried again and again."))
+
+    def _on_session_changed(self) -> None:
+        """Classes and settings are kept as well."""
+        project, session = self.project, self._work.session
+        if project is not None:
+            settings = session.config.model_dump(exclude_defaults=True)
+            known = {"classes": session.classes, "volumes": session.volumes, "training": settings}
+            project.card = project.card.model_copy(update=known)
+
+    def _tell_problems(self) -> None:
+        if self.project is not None and self.project.problems:
+            notify(Failure(" ".join(self.project.problems)))
+            self.project.problems = []
+
+    # --- its images ---
+
+    def add(self, files: list[Path]) -> str:
+        """Take in files; what came of it, in a sentence."""
+        from napari_unet.io import list_images, read_image
+
+        if self.project is None:
+            self._begin(create_project(scratch_place(), classes=self._work.session.classes))
+        assert self.project is not None
+        added, strange = 0, []
+        for file in [f for path in files for f in list_images(path)]:
+            try:
+                image = read_image(file)
+                self.project.add(image, **_shown(image))
+                added += 1
+            except BadInput:
+                strange.append(file.name)
+        self.changed.emit()
+        left = f" Left out, as no images: {', '.join(strange)}." if strange else ""
+        return f"{added} image{'' if added == 1 else 's'} added.{left}"
+
+    def show(self, key: str) -> None:
+        """Open an image of the project in place of the one that is open."""
+        assert self.project is not None
+        open_already = next((i for i, k in self._keys.items() if k == key), None)
+        if open_already is not None:
+            self._work.work_on(open_already)
+            return
+        pixels, card = self.project.read(key), self.project.images[key]
+        for image in list(self._keys):
+            self._release(image)
+        layer = self._work.layers.open(pixels, card)
+        self._keys[layer] = key
+        self._work.work_on(layer, (), card.shown == "leading")
+        if card.painted:
+            self._work.annotate()
+        self.changed.emit()
+
+    def step(self, by: int) -> None:
+        """Show the next image of the project, or the one before."""
+        keys = list(self.project.images) if self.project is not None else []
+        if not keys:
+            raise BadInput("There is no image in the project yet; add some.")
+        shown = [keys.index(k) for k in self._keys.values() if k in keys]
+        self.show(keys[(shown[0] + by) % len(keys)] if shown else keys[0])
+
+    def change(self, key: str, **values: Any) -> None:
+        """Set what somebody says of an image, such as a note or what it is used for."""
+        assert self.project is not None
+        self.project.change(key, **values)
+        self.changed.emit()
+
+    def locate(self, key: str, file: Path) -> str:
+        """Point an image to where it is now."""
+        assert self.project is not None
+        self.project.locate(key, file)
+        self.changed.emit()
+        return f"'{self.project.images[key].name}' is at {file} now."
+
+    def remove(self, key: str) -> None:
+        """Take an image out of the project."""
+        assert self.project is not None
+        for image in [i for i, k in self._keys.items() if k == key]:
+            self._work.layers.close(image)
+            self._keys.pop(image, None)
+        self.project.remove(key)
+        self.changed.emit()
+
+    def _release(self, image: Image) -> None:
+        """Close an image; what is painted on it goes on being learned."""
+        key = self._keys[image]
+        learned = self._names.get(key) in self._work.session.pictures
+        self._work.layers.close(image)
+        self.leave(image)
+        if learned:
+            self._learn(key)
+
+    def leave(self, image: Image) -> None:
+        """An image, or its annotation, is not open any more; on disk it stays."""
+        key = self._keys.pop(image, None)
+        if self.project is not None and key in self.project.images:
+            self.project.let_go(key)
+
+    def _learn(self, key: str) -> None:
+        """Have an image learned that is not open."""
+        assert self.project is not None
+        picture = self.project.picture(key)
+        self._names[key] = picture.name
+        self._work.session.add(picture, self.project.annotation(key))
+
+    def fill(self) -> None:
+        """Before training: all that is painted in the project is to be learned, open or not."""
+        if self.project is None:
+            return
+        learned, shown = self._work.session.pictures, set(self._keys.values())
+        for key, card in self.project.images.items():
+            if card.painted and key not in shown and self._names.get(key) not in learned:
+                try:
+                    self._learn(key)
+                except BadInput as error:
+                    notify(Failure(f"'{card.name}' is left out: {error}"))
+        self._tell_problems()
+
+    def note_training(self) -> None:
+        """A model was trained on all that is learned from."""
+        if self.project is not None:
+            learned = self._work.session.pictures
+            for key in [k for k in self.project.images if self._names.get(k) in learned]:
+                self.project.change(key, trained=now())
+            self.changed.emit()
+
+    def close(self) -> None:
+        """Write what is left; others may open the project then."""
+        self._control.stop()
+
+
+def _file_of(image: Image) -> Path | None:
+    path = image.source.path
+    return Path(path).resolve() if path else None
+
+
+def _pixels_of(image: Image, picture: Picture) -> Pixels:
+    """A picture as one that was read from a file."""
+    axes = "C" + "TZYX"[-len(picture.shape) :]
+    n = axes.count("Z") + 2
+    spacing = picture.spacing[-n:] or (1.0,) * n
+    return Pixels(picture.pixels, axes, image.name, axes, spacing, picture.unit, _file_of(image))
+
+
+def _known_of(image: Image, picture: Picture) -> dict[str, Any]:
+    """How the viewer shows an image, so that it can do so again."""
+    n = len(picture.shape)
+    matrix = matrix_of(image)[-n - 1 :, -n - 1 :]
+    shown = "rgb" if image.rgb else "leading" if picture.n_channels > 1 else "plain"
+    return {"shown": shown, "matrix": tuple(map(tuple, matrix.tolist()))}
+
+
+def _shown(image: Pixels) -> dict[str, Any]:
+    color = image.n_channels == 3 and image.data.dtype == np.uint8
+    return {"shown": "rgb" if color else "leading" if image.n_channels > 1 else "plain"}

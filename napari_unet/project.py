@@ -1,0 +1,461 @@
+"""A project: a folder with its images, what is painted on each, the classes and the settings."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from napari_unet.annotation import Region
+from napari_unet.atomic import atomic_file, atomic_folder
+from napari_unet.cards import fingerprint
+from napari_unet.config import SegClass, class_table
+from napari_unet.io import Image, read_image
+from napari_unet.normalise import measure
+from napari_unet.pictures import Picture
+from napari_unet.records import (
+    BACKUP,
+    IMAGE,
+    PROJECT,
+    ImageCard,
+    ProjectCard,
+    home,
+    now,
+    read_card,
+    set_aside,
+    write_card,
+)
+from napari_unet.run import BadInput, Control, Event
+from napari_unet.sheets import Place, Sheets, places
+
+LOCK = ".lock"
+IMAGES = "images"
+PIXELS = "pixels.tif"  # of an image that is in no file elsewhere
+THUMBNAIL, EDGE = "thumbnail.png", 64
+MOST_READ = 8  # images kept in memory of those that are not open
+SAVE_SECONDS = 0.5  # after a stroke
+AGAIN_SECONDS = 3.0  # until a disk that failed is tried again
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    """All that was painted so far is on disk."""
+
+
+@dataclass(frozen=True)
+class NotSaved(Event):
+    """The disk failed; it will be tried again, and nothing is lost meanwhile."""
+
+    why: str
+
+
+class _Unopened:
+    """The pixels of an image that is read when a part of it is asked for."""
+
+    def __init__(self, read: Callable[[], Any]) -> None:
+        self._read = read
+        first = read()
+        self.shape, self.dtype = tuple(first.shape), first.dtype
+
+    def __getitem__(self, part: Any) -> np.ndarray:
+        return np.asarray(self._read()[part])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self._read(), dtype)
+
+
+class Project:
+    """An open project; what changes is written by `save`, or by whoever draws `saving`."""
+
+    def __init__(self, folder: Path, card: ProjectCard, lock: FileLock | None) -> None:
+        self.folder = folder
+        self.images: dict[str, ImageCard] = {}
+        self.problems: list[str] = []  # what was found damaged
+        self._card = card
+        self._lock = lock
+        self._held: dict[str, np.ndarray] = {}  # annotations that are painted on
+        self._leaving: set[str] = set()  # those that are not any more
+        self._pixels: dict[str, Image] = {}  # images that are not looked at closely yet
+        self._read: dict[str, Image] = {}
+        self._dirty: dict[tuple[str, Place | None], float] = {}  # sheets and cards, and since when
+        self._changed = threading.Condition()
+        self._saving = threading.Lock()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether another program has it open, or its folder cannot be written to."""
+        return self._lock is None
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether it has no name yet."""
+        return self.folder.parent == home()
+
+    @property
+    def card(self) -> ProjectCard:
+        return self._card
+
+    @card.setter
+    def card(self, card: ProjectCard) -> None:
+        if card != self._card:
+            self._card = card
+            self._mark("", None)
+
+    def close(self) -> None:
+        """Write what is left, and let others open it."""
+        try:
+            self.save()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+
+    def copy(self, folder: Path) -> Project:
+        """The same at another place, under its name there, open."""
+        _refuse_full(folder)
+        self.save()
+        with atomic_folder(folder, overwrite=folder.exists()) as draft:
+            for part in (PROJECT, IMAGES):
+                _copy(self.folder / part, draft / part)
+            card = self._card.model_copy(update={"name": folder.name, "created": now()})
+            write_card(draft / PROJECT, card)
+        copy = open_project(folder)
+        for key, image in copy.images.items():
+            if image.path:
+                copy.change(key, path=copy._relative(self.file(key)))
+        return copy
+
+    # --- images ---
+
+    def add(self, image: Image, **known: Any) -> str:
+        """Take in an image; its key. One that is in no file is copied when it is saved."""
+        key = secrets.token_hex(6)
+        path = "" if image.path is None else self._relative(image.path)
+        card = ImageCard(
+            name=self._free(image.name),
+            path=path,
+            shape=image.spatial_shape,
+            channels=image.n_channels,
+            unit=image.unit,
+            added=now(),
+        )
+        self.images[key] = card.model_copy(update=known)
+        self._pixels[key] = image
+        self._mark(key, None)
+        return key
+
+    def _free(self, name: str) -> str:
+        """The name, or with a number if an image is called so already."""
+        taken, number, free = {card.name for card in self.images.values()}, 1, name
+        while free in taken:
+            number += 1
+            free = f"{name} {number}"
+        return free
+
+    def change(self, key: str, **values: Any) -> None:
+        """Set what is known of an image, such as its role or a note."""
+        self._note(key, **values)
+        self._mark(key, None)
+
+    def _note(self, key: str, **values: Any) -> None:
+        with self._changed:  # the window and whoever saves both know more of it
+            self.images[key] = self.images[key].model_copy(update=values)
+
+    def remove(self, key: str) -> None:
+        """Take an image out; what was painted on it is set aside in the project's folder."""
+        del self.images[key]
+        with self._changed:
+            self._held.pop(key, None)
+            self._pixels.pop(key, None)
+            for place in [place for place in self._dirty if place[0] == key]:
+                del self._dirty[place]
+        set_aside(self._place(key), self.folder)
+
+    def file(self, key: str) -> Path:
+        """Where the pixels of an image are."""
+        path = self.images[key].path
+        return (self.folder / path).resolve() if path else self._place(key) / PIXELS
+
+    def thumbnail(self, key: str) -> Path:
+        """Where a small picture of an image is, once it has been looked at closely."""
+        return self._place(key) / THUMBNAIL
+
+    def read(self, key: str) -> Image:
+        """The image, read where it is looked at; one that was moved is asked for in a sentence."""
+        card, file = self.images[key], self.file(key)
+        if not file.exists():
+            raise BadInput(f"'{card.name}' is no longer at {file}; say where it is now.")
+        image = read_image(file)
+        if image.spatial_shape != card.shape or image.n_channels != card.channels:
+            raise BadInput(
+                f"{file} has the shape {image.spatial_shape} now, but {card.shape} when it was "
+                "painted on; put the file back as it was."
+            )
+        return image
+
+    def locate(self, key: str, file: Path) -> None:
+        """Point an image to its new place; another image is refused by its pixels."""
+        found = fingerprint(read_image(file).data)
+        if self.images[key].sha256 not in ("", found):
+            raise BadInput(f"{file} is another image than '{self.images[key].name}' was.")
+        self.change(key, path=self._relative(file), sha256=found)
+
+    def _relative(self, file: Path) -> str:
+        """A path that still holds when project and images are moved together."""
+        with suppress(ValueError):  # on another drive
+            return Path(os.path.relpath(file.resolve(), self.folder.resolve())).as_posix()
+        return file.resolve().as_posix()
+
+    def _place(self, key: str) -> Path:
+        return self.folder / IMAGES / key
+
+    def picture(self, key: str) -> Picture:
+        """The image as the engine reads it, a patch at a time; a few are kept in memory."""
+        card = self.images[key]
+        whole = _Unopened(lambda: self._recent(key).data)
+        image = self._recent(key)
+        return Picture(card.name, whole, image.spacing, image.unit)
+
+    def _recent(self, key: str) -> Image:
+        """The image, from memory if it was read lately."""
+        if key not in self._read:
+            while len(self._read) >= MOST_READ:
+                self._read.pop(next(iter(self._read)), None)
+            self._read[key] = self.read(key)
+        return self._read[key]
+
+    # --- what is painted ---
+
+    def sheets(self, key: str) -> Sheets:
+        """What is painted on an image, as it lies on disk."""
+        return Sheets(self._place(key), self.images[key].shape)
+
+    def annotation(self, key: str) -> np.ndarray:
+        """What is painted on an image; what was damaged is told of in `problems`."""
+        if key in self._held:
+            return self._held[key]
+        labels, problems = self.sheets(key).read(mend=not self.read_only)
+        self.problems += problems
+        return labels
+
+    def hold(self, key: str, annotation: np.ndarray) -> None:
+        """From now on this array is what is painted; `paint` tells where."""
+        self._leaving.discard(key)
+        self._held[key] = annotation
+
+    def let_go(self, key: str) -> None:
+        """The array is not painted on any more; once it is written it is given free."""
+        self._leaving.add(key)
+        self._mark(key, None)
+
+    def paint(self, key: str, region: Region | None = None) -> None:
+        """Something was painted in a region, or anywhere."""
+        whole = tuple(slice(0, n) for n in self.images[key].shape)
+        for place in places(region or whole):
+            self._mark(key, place)
+        self.change(key, painted=now())
+
+    # --- saving ---
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether all that changed is on disk."""
+        return not self._dirty and not self._saving.locked()
+
+    def saving(self, control: Control) -> Iterator[Event]:
+        """Write what changes a moment later, again and again, until stopped; then what is left."""
+        failed = False
+        while not (control.stopped or self.read_only):
+            with self._changed:
+                self._changed.wait_for(lambda: self._dirty or control.stopped, 0.2)
+            if not self._is_due() and not control.stopped:
+                time.sleep(0.05)
+                continue
+            try:
+                self.save()
+            except BadInput as error:
+                if not failed:
+                    yield NotSaved(str(error))
+                failed = True
+                _wait(control, AGAIN_SECONDS)
+            else:
+                yield Saved()
+                failed = False
+        self.close()
+
+    def save(self) -> None:
+        """Write all that changed; what cannot be written stays to be written later."""
+        if self.read_only:
+            return
+        with self._saving:
+            while (next_one := self._take_one()) is not None:
+                part, since = next_one
+                try:
+                    self._write(*part)
+                except BadInput:
+                    with self._changed:
+                        self._dirty.setdefault(part, since)
+                    raise
+            for key in self._leaving:
+                self._held.pop(key, None)
+            self._leaving.clear()
+
+    def _is_due(self) -> bool:
+        with self._changed:
+            oldest = min(self._dirty.values(), default=float("inf"))
+        return time.monotonic() - oldest >= SAVE_SECONDS
+
+    def _take_one(self) -> tuple[tuple[str, Place | None], float] | None:
+        """One part that changed; what is painted goes before what is said of it."""
+        with self._changed:
+            if not self._dirty:
+                return None
+            part = min(self._dirty, key=lambda p: p[1] is None)
+            return part, self._dirty.pop(part)
+
+    def _write(self, key: str, place: Place | None) -> None:
+        if not key:
+            write_card(self.folder / PROJECT, self._card)
+        elif key in self.images and place is None:
+            self._settle(key)
+            if key in self._held:
+                self._note(key, labelled=int(np.count_nonzero(self._held[key])))
+            write_card(self._place(key) / IMAGE, self.images[key])
+        elif key in self._held and place is not None:
+            self.sheets(key).write(place, self._held[key])
+
+    def _settle(self, key: str) -> None:
+        """Look closely at a new image: its hash, and a copy if it is in no file."""
+        image = self._pixels.get(key)
+        if image is None:
+            return
+        path = self.images[key].path
+        if path and not _is_file_of(self.file(key), image):
+            path = ""
+        if not path:
+            _copy_pixels(self._place(key) / PIXELS, image)
+        with atomic_file(self.thumbnail(key), overwrite=True) as draft:
+            _draw_thumbnail(draft, image)
+        self._note(key, path=path, sha256=fingerprint(image.data))
+        self._pixels.pop(key, None)
+
+    def _mark(self, key: str, place: Place | None) -> None:
+        if self.read_only:
+            return
+        with self._changed:
+            self._dirty.setdefault((key, place), time.monotonic())
+            self._changed.notify_all()
+
+
+# --- opening ---
+
+
+def create_project(folder: Path, name: str = "", classes: tuple[SegClass, ...] = ()) -> Project:
+    """Make a project in a folder that is new or empty."""
+    _refuse_full(folder)
+    card = ProjectCard(name=name or folder.name, created=now(), classes=classes or class_table(1))
+    write_card(folder / PROJECT, card)
+    lock = _locked(folder)
+    return Project(folder, card, lock)
+
+
+def _refuse_full(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"{folder} is not empty; choose a new folder for the project.")
+
+
+def open_project(folder: Path) -> Project:
+    """Open a project; what is damaged is set aside and told of, the rest opens."""
+    file = folder / PROJECT
+    if not file.is_file() and not file.with_suffix(BACKUP).is_file():
+        raise BadInput(f"{folder} is no project: it has no {PROJECT}; choose a project's folder.")
+    lock = _locked(folder)
+    problems: list[str] = []
+    card = read_card(file, ProjectCard, problems, mend=lock is not None)
+    if card is None:
+        card = ProjectCard(name=folder.name, created=now(), classes=class_table(1))
+        problems.append("The names of the classes and the settings are lost; name them again.")
+    project = Project(folder, card, lock)
+    project.problems = problems
+    for place in sorted(p for p in (folder / IMAGES).glob("*") if _is_key(p)):
+        image = read_card(place / IMAGE, ImageCard, problems, mend=lock is not None)
+        if image is not None:
+            project.images[place.name] = image
+    project.images = dict(sorted(project.images.items(), key=lambda item: item[1].added))
+    return project
+
+
+def _locked(folder: Path) -> FileLock | None:
+    """The lock that one program at a time has; the system frees it however that program ends."""
+    lock = FileLock(folder / LOCK, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return None
+    return lock
+
+
+def _is_key(place: Path) -> bool:
+    return bool(re.fullmatch(r"[0-9a-f]{12}", place.name)) and not place.is_symlink()
+
+
+# --- pixels ---
+
+
+def _copy(source: Path, place: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, place)
+    elif source.exists():
+        shutil.copyfile(source, place)
+
+
+def _is_file_of(file: Path, image: Image) -> bool:
+    """Whether these pixels are what we would read from a file: another reader may see others."""
+    try:
+        found = read_image(file)
+    except BadInput:
+        return False
+    same = found.data.shape == image.data.shape and found.data.dtype == image.data.dtype
+    return same and fingerprint(found.data) == fingerprint(image.data)
+
+
+def _copy_pixels(file: Path, image: Image) -> None:
+    import tifffile
+
+    with atomic_file(file, overwrite=True) as draft:
+        tifffile.imwrite(
+            draft,
+            np.asarray(image.data),
+            metadata={"axes": image.axes},
+            photometric="minisblack",
+            compression="zlib",
+            bigtiff=image.data.nbytes > 2**31,
+        )
+
+
+def _draw_thumbnail(file: Path, image: Image) -> None:
+    from PIL import Image as Picture
+
+    step = max(1, max(image.data.shape[-2:]) // EDGE)
+    middle = tuple(n // 2 for n in image.data.shape[1:-2])
+    pixels = np.asarray(image.data[(slice(0, 3), *middle, *(slice(None, None, step),) * 2)])
+    light = (measure(pixels).apply(pixels).clip(-1, 1) + 1) * 127.5
+    drawn = np.moveaxis(light if len(light) == 3 else light[:1].repeat(3, 0), 0, -1)
+    Picture.fromarray(drawn.astype(np.uint8)).save(file, "PNG")
+
+
+def _wait(control: Control, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not control.stopped and time.monotonic() < until:
+        time.sleep(0.05)

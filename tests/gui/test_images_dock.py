@@ -1,0 +1,213 @@
+"""The Images dock: what is painted is kept, projects open again, one image follows the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import halves
+
+from napari_unet.config import BACKGROUND
+from napari_unet.project import open_project
+from napari_unet.records import recent
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    """Three images that differ."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        tifffile.imwrite(folder / f"im{number}.tif", np.roll(halves(64, 96), 9 * number, axis=1))
+    return sorted(folder.iterdir())
+
+
+def saved(window) -> None:
+    """Wait until all that was painted is on disk."""
+    project = window.work.keeping.project
+    window.until(lambda: project.is_saved)
+
+
+def rows(window) -> list[list[str]]:
+    table = window.find("images.table")
+    items = [table.topLevelItem(row) for row in range(table.topLevelItemCount())]
+    return [[item.text(c) for c in range(5)] for item in items if not item.isHidden()]
+
+
+def answer(monkeypatch, name: str, what) -> None:
+    monkeypatch.setattr(f"napari_unet.gui.images.{name}", lambda *_: what)
+
+
+def test_what_is_painted_is_in_a_scratch_project_without_being_asked(open_window, image):
+    window = open_window(image)
+    assert recent() == []
+
+    window.click("annotate.new")
+    window.annotation.brush_size = 1
+    window.draw((10, 10), (10, 30))
+    saved(window)
+
+    (folder,) = recent()
+    copy = open_project(folder)
+    (key,) = copy.images
+    assert copy.read_only, "it is open here"
+    assert np.array_equal(copy.annotation(key), window.annotation.data)
+    assert np.array_equal(copy.read(key).data[0], image)
+
+
+def test_an_undone_stroke_is_undone_on_disk(open_window, image):
+    window = open_window(image)
+    window.click("annotate.new")
+    window.draw((10, 10), (10, 30))
+    saved(window)
+
+    window.undo()
+    saved(window)
+
+    project = window.work.keeping.project
+    assert not project.sheets(next(iter(project.images))).read()[0].any()
+
+
+@pytest.fixture
+def three(open_window, files, monkeypatch, tmp_path):
+    """A project with a name and three images, the first of them open."""
+    window = open_window()
+    window.open("Images")
+    answer(monkeypatch, "ask_new_folder", tmp_path / "mine")
+    answer(monkeypatch, "ask_images", files)
+    window.click("images.new")
+    window.click("images.add")
+    window.click("images.next")
+    return window
+
+
+def test_files_are_added_and_strangers_left_out(three, files, monkeypatch):
+    (files[0].parent / "notes.tif").write_text("not an image")
+    answer(monkeypatch, "ask_folder", files[0].parent)
+
+    three.click("images.add_folder")
+
+    assert three.text("images.project") == "Project: mine"
+    assert [row[0] for row in rows(three)] == ["im0", "im1", "im2", "im0 2", "im1 2", "im2 2"]
+    assert "3 images added. Left out, as no images: notes.tif." in three.text("images.status")
+
+
+def test_one_image_follows_the_other_and_all_are_learned(three):
+    for name in ("im0", "im1", "im2"):
+        assert three.work.image.name == name
+        three.paint_both()
+        three.click("images.next")
+    assert three.work.image.name == "im0"
+    assert three.names() == ["im0", "im0: annotation"]
+
+    counts = three.counts
+    three.train()
+    assert set(three.session.pictures) == {"im0", "im1", "im2"}
+    three.stop()
+    saved(three)
+
+    assert counts == (3 * 64 * 32, 3 * 64 * 32)
+    assert [row[1] for row in rows(three)] == ["trained on"] * 3
+    assert [row[2] for row in rows(three)] == ["66.7 %"] * 3
+
+
+def test_a_project_is_opened_as_it_was_left(three, open_window, tmp_path, monkeypatch):
+    three.paint(1, slice(0, 5))
+    three.click("images.next")
+    three.paint(BACKGROUND, slice(3, 9))
+    painted = three.annotation.data.copy()
+    saved(three)
+    three.work.close()
+
+    again = open_window()
+    again.open("Images")
+    answer(monkeypatch, "ask_folder", tmp_path / "mine")
+    again.click("images.open")
+    again.wait(0.1)
+
+    assert again.names() == ["im0", "im0: annotation"]
+    assert np.unique(again.annotation.data[:5]).tolist() == [1]
+    again.click("images.next")
+    assert np.array_equal(again.annotation.data, painted)
+
+
+def test_a_project_that_is_open_elsewhere_is_read_only_and_says_so(
+    three, open_window, tmp_path, monkeypatch
+):
+    three.paint(1, slice(0, 5))
+    saved(three)
+
+    second = open_window()
+    second.open("Images")
+    answer(monkeypatch, "ask_folder", tmp_path / "mine")
+    second.click("images.open")
+
+    assert "is open in another program" in second.text("annotate.status")
+    second.paint(1)
+    saved(three)
+    assert three.work.keeping.project.images.keys() == second.work.keeping.project.images.keys()
+    key = three.work.keeping.key_of(three.work.image)
+    assert three.work.keeping.project.sheets(key).read()[0].sum() == 5 * 96
+
+
+def test_a_scratch_project_gets_a_name(open_window, image, tmp_path, monkeypatch):
+    window = open_window(image)
+    window.open("Images")
+    window.paint(1, slice(0, 5))
+    saved(window)
+    answer(monkeypatch, "ask_new_folder", tmp_path / "named")
+
+    window.click("images.save_as")
+    window.paint(1, slice(5, 9))
+    saved(window)
+
+    copy = open_project(tmp_path / "named")
+    (key,) = copy.images
+    assert copy.card.name == "named"
+    assert copy.annotation(key).sum() == 9 * 96
+    assert window.text("images.project") == "Project: named"
+
+
+def test_a_missing_image_is_located_by_its_pixels(three, files, monkeypatch):
+    three.click("images.next")
+    saved(three)
+    files[0].rename(files[0].with_name("moved.tif"))
+    answer(monkeypatch, "ask_images", [files[1]])
+    table = three.find("images.table")
+    table.setCurrentItem(table.topLevelItem(0))
+
+    three.click("images.show")
+    assert "im0.tif; say where it is now" in three.text("images.status")
+    three.click("images.locate")
+    assert "is another image than 'im0' was" in three.text("images.status")
+    answer(monkeypatch, "ask_images", [files[0].with_name("moved.tif")])
+    three.click("images.locate")
+    three.click("images.show")
+
+    assert three.work.image.name == "im0"
+
+
+def test_a_disk_that_fails_is_told_of_once(three, notified, monkeypatch):
+    from napari_unet.run import BadInput
+
+    monkeypatch.setattr("napari_unet.project.AGAIN_SECONDS", 0.05)
+    project = three.work.keeping.project
+    saved(three)
+
+    def fail(*args):
+        raise BadInput("The disk is full.")
+
+    monkeypatch.setattr(project, "_write", fail)
+    three.paint(1)
+    three.until(lambda: notified)
+    three.wait(0.5)
+    monkeypatch.undo()
+    saved(three)
+
+    assert len(notified) == 1
+    assert "Not saved: The disk is full. Go on painting" in notified[0]
+    assert project.sheets(three.work.keeping.key_of(three.work.image)).read()[0].all()

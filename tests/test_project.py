@@ -1,0 +1,406 @@
+"""Projects: what is painted is on disk a moment later, and survives what happens to disks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_unet import atomic
+from napari_unet.config import class_table
+from napari_unet.io import as_image, read_image
+from napari_unet.project import (
+    IMAGES,
+    NotSaved,
+    Project,
+    Saved,
+    create_project,
+    open_project,
+)
+from napari_unet.run import BadInput, Control
+
+
+def picture(seed: int = 0, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, shape or (30, 40)).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "work" / "project"
+
+
+@pytest.fixture
+def project(folder) -> Project:
+    project = create_project(folder, classes=class_table(["cell", "gland"]))
+    yield project
+    project.close()
+
+
+def put_file(folder: Path, name: str = "a.tif", seed: int = 0) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(folder / name, picture(seed))
+    return folder / name
+
+
+def painted(project: Project, key: str, value: int = 1) -> np.ndarray:
+    """The annotation of an image, with a stroke on it that is told of."""
+    labels = project.annotation(key)
+    project.hold(key, labels)
+    labels[2:5, 3:20] = value
+    project.paint(key, (slice(2, 5), slice(3, 20)))
+    return labels
+
+
+def reopened(project: Project) -> Project:
+    project.close()
+    return open_project(project.folder)
+
+
+# ---- what comes back
+
+
+def test_a_project_comes_back_as_it_was(project, tmp_path):
+    file = put_file(tmp_path / "images")
+    key = project.add(read_image(file))
+    labels = painted(project, key)
+    project.change(key, note="from Tuesday", role="hold out")
+    project.card = project.card.model_copy(update={"training": {"width": 8}, "volumes": True})
+
+    again = reopened(project)
+
+    assert again.problems == []
+    assert again.card == project.card
+    assert [c.name for c in again.card.classes] == ["cell", "gland"]
+    assert again.images == project.images
+    assert np.array_equal(again.annotation(key), labels)
+    assert np.array_equal(again.read(key).data[0], picture())
+    again.close()
+
+
+def test_images_keep_their_order(project, tmp_path):
+    names = ["c", "a", "b"]
+    for number, name in enumerate(names):
+        project.add(read_image(put_file(tmp_path, f"{name}.tif", number)), added=f"2026-{number}")
+
+    again = reopened(project)
+
+    assert [card.name for card in again.images.values()] == names
+    again.close()
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (30, 40, 3), (4, 30, 40)])
+def test_an_image_that_is_in_no_file_is_copied(project, shape):
+    image = as_image(picture(1, *shape), name="made")
+    key = project.add(image)
+
+    again = reopened(project)
+
+    assert np.array_equal(again.read(key).data, image.data)
+    assert again.read(key).spatial_shape == again.images[key].shape
+    again.close()
+
+
+def test_pixels_that_we_would_read_otherwise_are_copied(project, tmp_path):
+    file = put_file(tmp_path)
+    other = read_image(file)
+    changed = type(other)(255 - other.data, other.axes, "a", other.axes, other.spacing, path=file)
+
+    key = project.add(changed)
+    again = reopened(project)
+
+    assert again.images[key].path == ""
+    assert np.array_equal(again.read(key).data, 255 - other.data)
+    again.close()
+
+
+def test_project_and_images_can_be_moved_together(project, tmp_path, folder):
+    key = project.add(read_image(put_file(folder.parent / "images")))
+    project.close()
+    shutil.move(folder.parent, tmp_path / "elsewhere")
+
+    again = open_project(tmp_path / "elsewhere" / "project")
+
+    assert np.array_equal(again.read(key).data[0], picture())
+    again.close()
+
+
+def test_an_image_that_was_moved_is_found_by_its_pixels(project, tmp_path):
+    file = put_file(tmp_path)
+    key = project.add(read_image(file))
+    project.save()
+    file.rename(tmp_path / "moved.tif")
+    put_file(tmp_path, "other.tif", seed=1)
+
+    with pytest.raises(BadInput, match=r"'a' is no longer at .*a\.tif; say where it is now"):
+        project.read(key)
+    with pytest.raises(BadInput, match=r"other\.tif is another image than 'a' was"):
+        project.locate(key, tmp_path / "other.tif")
+    project.locate(key, tmp_path / "moved.tif")
+
+    assert np.array_equal(project.read(key).data[0], picture())
+
+
+def test_an_image_of_another_size_now_is_refused(project, tmp_path):
+    file = put_file(tmp_path)
+    key = project.add(read_image(file))
+    tifffile.imwrite(file, picture(0, 10, 10))
+
+    with pytest.raises(BadInput, match="put the file back as it was"):
+        project.read(key)
+
+
+def test_what_is_taken_out_is_set_aside(project, folder):
+    key = project.add(as_image(picture(), name="made"))
+    painted(project, key)
+    project.save()
+
+    project.remove(key)
+
+    again = reopened(project)
+    assert again.images == {}
+    assert list(folder.rglob("0000.0000.tif")), "the strokes are still there"
+    again.close()
+
+
+# ---- saving
+
+
+def test_strokes_are_written_a_moment_later_by_whoever_draws(project, folder):
+    key = project.add(as_image(picture(), name="made"))
+    control, events = Control(), []
+
+    def draw() -> None:
+        for event in project.saving(control):
+            events.append(event)
+            if len(events) == 2:
+                control.stop()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    labels = painted(project, key)
+    thread.join(5)
+    if thread.is_alive():
+        painted(project, key, 2)  # both may have been written at once
+        thread.join(5)
+
+    assert [type(e) for e in events] == [Saved, Saved]
+    assert np.array_equal(project.sheets(key).read()[0], labels)
+
+
+def test_only_the_sheet_that_was_painted_is_written(project):
+    key = project.add(as_image(picture(0, 4, 40, 30), "ZYX", "stack"))
+    labels = np.zeros((4, 40, 30), np.uint8)
+    project.hold(key, labels)
+    labels[:] = 1
+    project.paint(key, (slice(2, 3), slice(0, 40), slice(0, 30)))
+
+    project.save()
+
+    assert np.array_equal(project.sheets(key).read()[0].any((1, 2)), [False, False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "the disk is read-only"),
+        (errno.EACCES, "permission is missing"),
+        (errno.EIO, "Input/output error"),
+        (errno.ENOENT, "No such file"),  # a stick that was pulled
+    ],
+)
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+def test_a_disk_that_fails_is_told_of_once_and_written_when_it_is_back(
+    project, monkeypatch, number, said, where
+):
+    monkeypatch.setattr("napari_unet.project.AGAIN_SECONDS", 0.05)
+    key = project.add(as_image(picture(), name="made"))
+    labels = painted(project, key)
+    failing = [6]
+
+    def fail(real):
+        def call(*args):
+            if failing[0] > 0:
+                failing[0] -= 1
+                raise OSError(number, os.strerror(number))
+            return real(*args)
+
+        return call
+
+    if where == "fsync":
+        monkeypatch.setattr(atomic.os, "fsync", fail(os.fsync))
+    else:
+        monkeypatch.setattr(Path, "replace", fail(Path.replace))
+    control, events = Control(), []
+    for event in project.saving(control):
+        events.append(event)
+        if isinstance(event, Saved):
+            control.stop()
+
+    assert [type(e) for e in events] == [NotSaved, Saved]
+    assert said in events[0].why
+    assert np.array_equal(project.sheets(key).read()[0], labels)
+
+
+# ---- damage
+
+
+def test_a_damaged_card_is_read_from_its_backup(project, folder):
+    key = project.add(as_image(picture(), name="made"))
+    project.save()
+    project.change(key, note="newest")
+    project.card = project.card.model_copy(update={"name": "newest"})
+    project.close()
+    for file in (folder / "project.json", folder / IMAGES / key / "image.json"):
+        file.write_bytes(file.read_bytes()[:40])
+
+    again = open_project(folder)
+
+    assert again.card.name == "project"
+    assert again.images[key].name == "made"
+    assert len(again.problems) == 2
+    again.close()
+    assert open_project(folder).problems == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"x"', b"[" * 10**5, b"\xff\xfe"])
+def test_whatever_is_in_a_card_no_other_image_is_lost(project, folder, content):
+    keys = [project.add(as_image(picture(n), name=f"im{n}")) for n in range(3)]
+    labels = [painted(project, key, 1 + n % 2) for n, key in enumerate(keys)]
+    project.close()
+    for file in folder.glob("project.*"):
+        file.write_bytes(content)
+    for file in (folder / IMAGES / keys[1]).glob("image.*"):
+        file.write_bytes(content)
+
+    again = open_project(folder)
+
+    assert list(again.images) == [keys[0], keys[2]]
+    assert np.array_equal(again.annotation(keys[0]), labels[0])
+    assert np.array_equal(again.annotation(keys[2]), labels[2])
+    assert any("classes and the settings are lost" in p for p in again.problems)
+    again.close()
+    assert list((folder / IMAGES / keys[1]).rglob("*.tif")), "its strokes are still there"
+
+
+def test_a_newer_format_is_refused_and_left_alone(project, folder):
+    project.close()
+    file = folder / "project.json"
+    newer = json.dumps(json.loads(file.read_text()) | {"format": 99})
+    file.write_text(newer)
+
+    with pytest.raises(BadInput, match=r"newer napari-unet \(format 99\); update"):
+        open_project(folder)
+
+    assert file.read_text() == newer
+
+
+def test_what_is_no_project_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="is no project"):
+        open_project(tmp_path)
+
+
+def test_a_folder_with_something_in_it_is_not_made_a_project(tmp_path):
+    put_file(tmp_path)
+
+    with pytest.raises(BadInput, match="is not empty; choose a new folder"):
+        create_project(tmp_path)
+
+
+# ---- two programs
+
+
+def test_a_second_program_reads_only_until_the_first_has_closed(project, folder):
+    key = project.add(as_image(picture(), name="made"))
+    labels = painted(project, key)
+    project.save()
+
+    second = open_project(folder)
+    second.change(key, note="of the second")
+    second.save()
+
+    assert second.read_only
+    assert np.array_equal(second.annotation(key), labels)
+    assert not project.read_only
+    project.close()
+    third = open_project(folder)
+    assert not third.read_only
+    assert third.images[key].note == ""
+    third.close()
+
+
+def test_the_lock_of_a_program_that_died_locks_nobody_out(folder):
+    import subprocess
+    import sys
+
+    create_project(folder).close()
+    script = (
+        "import os, sys; from pathlib import Path; from napari_unet.project import open_project; "
+        "project = open_project(Path(sys.argv[1])); assert not project.read_only; os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(folder)], check=False)
+
+    project = open_project(folder)
+
+    assert not project.read_only
+    project.close()
+
+
+# ---- hostile projects
+
+
+@pytest.mark.parametrize("name", ["../../evil", "0123456789ab/../..", "ABCDEF012345", "x", ".."])
+def test_folders_that_are_not_keys_are_no_images(project, folder, name):
+    project.close()
+    place = folder / IMAGES / name
+    place.mkdir(parents=True, exist_ok=True)
+
+    again = open_project(folder)
+
+    assert again.images == {}
+    again.close()
+
+
+def test_an_image_folder_that_is_a_link_is_not_followed(project, folder, tmp_path):
+    key = project.add(as_image(picture(), name="made"))
+    project.close()
+    (folder / IMAGES / key).rename(tmp_path / "outside")
+    (folder / IMAGES / key).symlink_to(tmp_path / "outside")
+
+    again = open_project(folder)
+
+    assert again.images == {}
+    again.close()
+
+
+def test_a_card_of_100_megabytes_is_not_read(project, folder, monkeypatch):
+    project.add(as_image(picture(), name="made"))
+    project.close()
+    with (folder / "project.json").open("wb") as file:
+        file.truncate(100 * 2**20)
+    read = Path.read_bytes
+    sizes = []
+    monkeypatch.setattr(Path, "read_bytes", lambda p: sizes.append(p.stat().st_size) or read(p))
+
+    again = open_project(folder)
+
+    assert max(sizes) < 10**6
+    assert len(again.images) == 1
+    again.close()
+
+
+@pytest.mark.parametrize("path", ["../../../etc/passwd", "/etc/passwd", "/dev/zero"])
+def test_a_path_to_what_is_no_image_is_refused_in_a_sentence(project, path):
+    key = project.add(as_image(picture(), name="made"))
+    project.save()
+    project.change(key, path=path)
+
+    with pytest.raises(BadInput):
+        project.read(key)
