@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from napari_unet.config import BACKGROUND, MAX_CLASSES, UNLABELLED, SegClass
+from napari_unet.config import BACKGROUND, MAX_CLASSES, UNLABELLED, Role, SegClass
 from napari_unet.run import BadInput
 
 # Labels are counted in blocks of this edge; sampling and holding out work on blocks, not pixels.
@@ -42,6 +42,7 @@ class Item:
     weights: np.ndarray | None  # (*spatial), float32, only when labels are objects
     counts: np.ndarray  # (1 + classes, *blocks), int64; row 0 is background
     touched: np.ndarray  # (*blocks), version of the set at which the block last changed
+    role: Role = "both"  # whether it is learned from, judged by, or both, by blocks
     cache: dict[str, Any] = field(default_factory=dict)  # statistics that engines derive once
 
     @property
@@ -91,6 +92,7 @@ class TrainingSet:
         complete: bool = False,
         weights: np.ndarray | None = None,
         stats: Any = None,
+        role: Role = "both",
     ) -> None:
         """Add an image (C, *spatial) and its annotation; complete makes zeros background.
 
@@ -117,6 +119,7 @@ class TrainingSet:
                 weights,
                 np.zeros((1 + len(self.classes), *grid), np.int64),
                 np.zeros(grid, np.int64),
+                role,
                 {} if stats is None else {"stats": stats},
             )
             self._items[name] = item

@@ -33,7 +33,9 @@ from napari_unet.io import Image, as_image, mask_colors, read_image, read_mask
 from napari_unet.library import Model, load_model
 from napari_unet.losses import border_weights
 from napari_unet.normalise import measure
+from napari_unet.project import open_project
 from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
+from napari_unet.session import Session
 from napari_unet.training import train as train_events
 
 __all__ = ["export_labels", "load_model", "predict", "train"]
@@ -44,7 +46,7 @@ Settings = TypeVar("Settings", bound=Frozen)
 
 def train(
     images: Any,
-    masks: Any,
+    masks: Any = None,
     *,
     seconds: float | None = None,
     steps: int | None = None,
@@ -59,7 +61,7 @@ def train(
     watch: Watch | None = None,
     **settings: Any,
 ) -> Model:
-    """Train a model on images and their masks: arrays, paths, or lists of them.
+    """Train a model on images and their masks: arrays, paths, or lists of them; or on a project.
 
     Masks are complete, 0 for background; with `sparse`, 0 is not labelled and 255 is background.
     `objects` says that mask values are objects, not classes. `slices` trains a 2-D net on the
@@ -68,6 +70,10 @@ def train(
     """
     own = {"seconds": seconds, "steps": steps, "arch": arch, "device": device, "seed": seed}
     config = make_settings(TrainConfig, own | settings)
+    start, control = first_weights(init), Control()
+    if masks is None:
+        training_set = project_set(Path(images))
+        return finish(train_events(config, training_set, control, start=start), control, watch)
     images, masks = _listed(images), _listed(masks)
     if len(images) != len(masks):
         raise BadInput(
@@ -80,9 +86,23 @@ def train(
     training_set, _ = make_training_set(
         loaded, sparse=sparse, classes=classes, objects=objects, slices=slices, border=config.border
     )
-    start = first_weights(init)
-    control = Control()
     return finish(train_events(config, training_set, control, start=start), control, watch)
+
+
+def project_set(folder: Path) -> TrainingSet:
+    """All that is painted in a project."""
+    project = open_project(folder)
+    session = Session()
+    session.open(project)
+    for key in [key for key, card in project.images.items() if card.painted]:
+        session.learn(project, key)
+    problems = project.problems
+    project.close()
+    if problems:
+        raise BadInput(" ".join(problems))
+    if session.training_set is None:
+        raise BadInput(f"Nothing is painted in the project {folder}; paint some strokes first.")
+    return session.training_set
 
 
 def make_settings(kind: type[Settings], values: dict[str, Any], prefix: str = "") -> Settings:

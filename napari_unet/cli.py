@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
+    _add_open(commands)
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
@@ -136,8 +137,11 @@ def _add_train(commands: Any) -> None:
         commands, "train", _train,
         "Train a model on images and their masks; Ctrl-C stops and keeps the best.",
     )  # fmt: skip
-    parser.add_argument("images", type=Path, help="An image or a folder of images")
-    parser.add_argument("masks", type=Path, help="A mask or a folder of masks, matched by name")
+    parser.add_argument("images", type=Path, help="An image, a folder of images, or a project")
+    parser.add_argument(
+        "masks", type=Path, nargs="?",
+        help="A mask or a folder of masks, matched by name; a project has its own",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="Folder (or .zip) for the model")
     parser.add_argument(
         "--sparse", action="store_true",
@@ -207,9 +211,12 @@ def _saved(model: Model, out: Path) -> Path:
 
 def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingSet, list[str]]:
     """Images and masks as a training set, and how they were understood, in lines."""
-    from napari_unet.api import make_training_set
+    from napari_unet.api import make_training_set, project_set
     from napari_unet.config import BACKGROUND
 
+    if arguments.masks is None:
+        training_set = project_set(arguments.images)
+        return training_set, [f"a project with {len(training_set.items)} painted images or planes"]
     pairs = read_pairs(arguments.images, arguments.masks, arguments.axes)
     training_set, mapping = make_training_set(
         pairs,
@@ -365,7 +372,7 @@ def _add_predict(commands: Any) -> None:
 
     parser = _command(commands, "predict", _predict, "Write the masks of images.")
     parser.add_argument("model", help="A model folder, a zip of one, or a name in the library")
-    parser.add_argument("images", type=Path, help="An image or a folder of images")
+    parser.add_argument("images", type=Path, help="An image, a folder of images, or a project")
     parser.add_argument("--out", type=Path, required=True, help="Folder for the masks")
     parser.add_argument("--format", choices=FORMATS, default="tif", help="File format of masks")
     parser.add_argument("--instances", action="store_true", help="Number separate objects")
@@ -377,12 +384,12 @@ def _add_predict(commands: Any) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from napari_unet.config import PredictConfig
-    from napari_unet.io import list_images, read_image
+    from napari_unet.io import read_image
     from napari_unet.library import load_model
 
     config = _settings(PredictConfig, arguments, PREDICT_FLAGS)
     model = load_model(arguments.model)
-    paths = list_images(arguments.images)
+    paths = _images_of(arguments.images)
     _refuse_twins(paths)
     outputs = [_outputs(path, arguments) for path in paths]
     control = Control()
@@ -395,6 +402,21 @@ def _predict(arguments: argparse.Namespace) -> int:
                 return INTERRUPTED
     _say(f"The masks are in {arguments.out.resolve()}")
     return 0
+
+
+def _images_of(path: Path) -> list[Path]:
+    """The files at a path, or of a project."""
+    from napari_unet.io import list_images
+    from napari_unet.records import is_project
+
+    if not is_project(path):
+        return list_images(path)
+    from napari_unet.project import open_project
+
+    project = open_project(path)
+    files = [project.file(key) for key in project.images]
+    project.close()
+    return files
 
 
 def _outputs(image: Path, arguments: argparse.Namespace) -> dict[str, Path]:
@@ -627,6 +649,22 @@ def _info(arguments: argparse.Namespace) -> None:
         print(line)
     for line in measure_speed(arguments.device):
         print(line)
+
+
+def _add_open(commands: Any) -> None:
+    parser = _command(commands, "open", _open, "Open a project in napari.")
+    parser.add_argument("project", type=Path, help="The project's folder")
+
+
+def _open(arguments: argparse.Namespace) -> None:
+    from napari_unet.project import open_project
+
+    open_project(arguments.project).close()  # what is wrong with it is said here, not in a window
+    try:
+        from napari_unet.gui.column import show_project
+    except ImportError:
+        raise BadInput('napari is not installed; pip install "napari-unet[all]".') from None
+    show_project(arguments.project)
 
 
 def _add_demo(commands: Any) -> None:

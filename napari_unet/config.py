@@ -51,6 +51,9 @@ def class_table(names: int | list[str]) -> tuple[SegClass, ...]:
     )
 
 
+Role = Literal["both", "train", "hold out"]  # what an image's annotation is for
+
+
 class NetChoice(Frozen):
     """Which network: an architecture and its arguments; None means the architecture's own."""
 

@@ -41,10 +41,12 @@ class HoldOut:
                 self.roles[item.name] = np.zeros(grid, np.uint8)
                 self.windows[item.name] = []
                 self._trained[item.name] = np.zeros(grid, bool)
+        self._hold_what_was_asked(items)
+        free_to = tuple(i for i in items if i.role == "both")
         if self.share * sum(i.labelled for i in items) >= LEAST:
-            if sum(i.labelled > 0 for i in items) >= MANY_IMAGES:
-                self._hold_images(items)
-            self._hold_windows(items)  # where images did not suffice
+            if sum(i.labelled > 0 for i in free_to) >= MANY_IMAGES:
+                self._hold_images(free_to)
+            self._hold_windows(free_to)  # where images did not suffice
         for item in items:
             free = self.roles[item.name] == TRAIN
             self._trained[item.name] |= free & (item.counts.sum(0) > 0)
@@ -71,6 +73,13 @@ class HoldOut:
             k: [tuple(slice(*s) for s in w) for w in v] for k, v in state["windows"].items()
         }
         self._rng.bit_generator.state = state["rng"]
+
+    def _hold_what_was_asked(self, items: tuple[Item, ...]) -> None:
+        """Images that are only to be judged by, unless they were trained on before."""
+        for item in items:
+            if item.role == "hold out" and not self._trained[item.name].any():
+                self.roles[item.name][:] = HELD
+                self.windows[item.name] = [tuple(slice(0, n) for n in item.annotation.shape)]
 
     def _hold_images(self, items: tuple[Item, ...]) -> None:
         total = sum(i.labelled for i in items)

@@ -1,10 +1,14 @@
-"""What napari asks for by name in the manifest: the sample images, as plain layer data."""
+"""What napari asks for by name in the manifest: sample images, and the way to open projects."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from napari_unet.records import PROJECT, is_project
 
 LayerData = tuple[np.ndarray, dict[str, Any], str]
 
@@ -28,6 +32,22 @@ def _layers(
         (pixels, {"name": name, **image}, "image"),
         (mask, {"name": f"{name}: truth", "visible": False, "opacity": 0.5}, "labels"),
     ]
+
+
+def read_project(path: str | list[str]) -> Callable[[Any], list[tuple[None]]] | None:
+    """Open a project that is dropped onto napari, with its images and what is painted on them."""
+    folder = Path(path if isinstance(path, str) else path[0])
+    folder = folder.parent if folder.name == PROJECT else folder
+    if not is_project(folder):
+        return None
+
+    def read(_path: Any) -> list[tuple[None]]:
+        from napari_unet.gui.column import open_here
+
+        open_here(folder)
+        return [(None,)]  # it has put its layers there by itself
+
+    return read
 
 
 def sample_cells() -> list[LayerData]:

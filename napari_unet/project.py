@@ -25,12 +25,12 @@ from napari_unet.io import Image, read_image
 from napari_unet.normalise import measure
 from napari_unet.pictures import Picture
 from napari_unet.records import (
-    BACKUP,
     IMAGE,
     PROJECT,
     ImageCard,
     ProjectCard,
     home,
+    is_project,
     now,
     read_card,
     set_aside,
@@ -41,7 +41,6 @@ from napari_unet.sheets import Place, Sheets, places
 
 LOCK = ".lock"
 IMAGES = "images"
-PIXELS = "pixels.tif"  # of an image that is in no file elsewhere
 THUMBNAIL, EDGE = "thumbnail.png", 64
 MOST_READ = 8  # images kept in memory of those that are not open
 SAVE_SECONDS = 0.5  # after a stroke
@@ -132,7 +131,7 @@ class Project:
             write_card(draft / PROJECT, card)
         copy = open_project(folder)
         for key, image in copy.images.items():
-            if image.path:
+            if not image.path.startswith(f"{IMAGES}/"):
                 copy.change(key, path=copy._relative(self.file(key)))
         return copy
 
@@ -184,8 +183,7 @@ class Project:
 
     def file(self, key: str) -> Path:
         """Where the pixels of an image are."""
-        path = self.images[key].path
-        return (self.folder / path).resolve() if path else self._place(key) / PIXELS
+        return (self.folder / self.images[key].path).resolve()
 
     def thumbnail(self, key: str) -> Path:
         """Where a small picture of an image is, once it has been looked at closely."""
@@ -193,6 +191,8 @@ class Project:
 
     def read(self, key: str) -> Image:
         """The image, read where it is looked at; one that was moved is asked for in a sentence."""
+        if key in self._pixels:
+            return self._pixels[key]
         card, file = self.images[key], self.file(key)
         if not file.exists():
             raise BadInput(f"'{card.name}' is no longer at {file}; say where it is now.")
@@ -344,7 +344,9 @@ class Project:
         if path and not _is_file_of(self.file(key), image):
             path = ""
         if not path:
-            _copy_pixels(self._place(key) / PIXELS, image)
+            plain = re.sub(r"[^\w .()-]", "_", self.images[key].name)
+            path = f"{IMAGES}/{key}/{plain}.tif"
+            _copy_pixels(self.folder / path, image)
         with atomic_file(self.thumbnail(key), overwrite=True) as draft:
             _draw_thumbnail(draft, image)
         self._note(key, path=path, sha256=fingerprint(image.data))
@@ -378,7 +380,7 @@ def _refuse_full(folder: Path) -> None:
 def open_project(folder: Path) -> Project:
     """Open a project; what is damaged is set aside and told of, the rest opens."""
     file = folder / PROJECT
-    if not file.is_file() and not file.with_suffix(BACKUP).is_file():
+    if not is_project(folder):
         raise BadInput(f"{folder} is no project: it has no {PROJECT}; choose a project's folder.")
     lock = _locked(folder)
     problems: list[str] = []

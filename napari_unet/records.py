@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from napari_unet.atomic import atomic_file
 from napari_unet.cards import library_folder
-from napari_unet.config import Frozen, SegClass
+from napari_unet.config import Frozen, Role, SegClass
 from napari_unet.run import BadInput
 
 FORMAT = 1
@@ -63,7 +63,7 @@ class ImageCard(Frozen):
         (), description="From pixels to the world, homogeneous"
     )
     unit: str = Field("pixel", description="Of the world")
-    role: Literal["both", "train", "hold out"] = Field(
+    role: Role = Field(
         "both", description="What its annotation is for: to learn from, to judge by, or both"
     )
     note: str = Field("", description="What somebody wrote about it")
@@ -151,6 +151,11 @@ def home() -> Path:
 def scratch_place() -> Path:
     """A new place for what is painted before there is a project."""
     return home() / f"scratch {datetime.now(UTC):%Y-%m-%d %H.%M.%S} {secrets.token_hex(2)}"
+
+
+def is_project(path: Path) -> bool:
+    """Whether there is a project at a place."""
+    return (path / PROJECT).is_file() or (path / PROJECT).with_suffix(BACKUP).is_file()
 
 
 def recent() -> list[Path]:

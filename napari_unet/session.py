@@ -12,7 +12,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_unet.annotation import Region, TrainingSet
-from napari_unet.config import PredictConfig, SegClass, TrainConfig, class_table
+from napari_unet.config import PredictConfig, Role, SegClass, TrainConfig, class_table
 from napari_unet.live import Look, Seen, watched
 from napari_unet.pictures import Picture, View
 from napari_unet.progress import Progress
@@ -20,6 +20,7 @@ from napari_unet.run import BadInput, Control, Event, Peeked, Trained
 
 if TYPE_CHECKING:
     from napari_unet.library import Model
+    from napari_unet.project import Project
 
 Start = Any  # None for random weights, a Model, its name in the library, or its path
 
@@ -47,6 +48,7 @@ class _Painted:
 
     picture: Picture
     annotation: np.ndarray  # (*spatial), uint8; the layer's own
+    role: Role = "both"
 
 
 class Session:
@@ -129,7 +131,7 @@ class Session:
             return (0,) * (1 + len(self._classes))
         return tuple(int(n) for n in self._set.counts)
 
-    def add(self, picture: Picture, annotation: np.ndarray) -> None:
+    def add(self, picture: Picture, annotation: np.ndarray, role: Role = "both") -> None:
         """Take a picture in; its annotation may be painted on and is to be told of by `paint`."""
         self._check_axes(picture)
         rest = [p for name, p in self.pictures.items() if name != picture.name]
@@ -146,7 +148,7 @@ class Session:
             )
         if self.pictures.get(picture.name, picture) is not picture:
             self.remove(picture.name)
-        self._painted[picture.name] = _Painted(picture, annotation)
+        self._painted[picture.name] = _Painted(picture, annotation, role)
         if self._channels not in (0, picture.n_channels):
             self._start_over()
         else:
@@ -188,7 +190,9 @@ class Session:
             training_set.paint(item, region, annotation[region])
         elif annotation[region].any():
             pixels = picture.pixels[(slice(None), *plane)] if plane else picture.pixels
-            training_set.add(item, pixels, annotation, stats=lambda: picture.stats)
+            training_set.add(
+                item, pixels, annotation, stats=lambda: picture.stats, role=painted.role
+            )
             known.add(item)
 
     def _check_axes(self, picture: Picture) -> None:
@@ -218,7 +222,26 @@ class Session:
         if self.control is not None:
             self.outgrown.emit()
 
+    # --- projects ---
+
+    def open(self, project: Project) -> None:
+        """Take over a project's classes and settings."""
+        self.config = TrainConfig.model_validate(project.card.training)
+        self.volumes = project.card.volumes
+        self.classes = project.card.classes  # the last, as it is told of
+
+    def learn(self, project: Project, key: str) -> str:
+        """Take in an image of a project with what is painted on it; the name it has here."""
+        picture = project.picture(key)
+        self.add(picture, project.annotation(key), project.images[key].role)
+        return picture.name
+
     # --- training ---
+
+    @property
+    def training_set(self) -> TrainingSet | None:
+        """What is learned from, if anything."""
+        return self._set
 
     @property
     def training(self) -> bool:

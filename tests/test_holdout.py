@@ -268,3 +268,29 @@ class TestDecisions:
                 assert np.array_equal(role, second.roles[name])
         assert any((r == HELD).any() for r in first.roles.values())
         assert any((r == BUFFER).any() for r in first.roles.values())
+
+
+def test_an_image_to_judge_by_is_held_out_whole_and_one_to_learn_from_never():
+    training_set = make_set((90, 90))
+    for name, role in (("judge", "hold out"), ("learn", "train")):
+        zeros = np.broadcast_to(np.float32(0), (1, 90, 90))
+        training_set.add(name, zeros, np.full((90, 90), 1, np.uint8), role=role)
+    holdout = HoldOut(0.2, (0, 0), 0)
+
+    holdout.update(training_set.items)
+
+    assert (holdout.roles["judge"] == HELD).all()
+    assert holdout.windows["judge"] == [(slice(0, 90), slice(0, 90))]
+    assert (holdout.roles["learn"] == TRAIN).all()
+
+
+def test_an_image_that_was_trained_on_is_not_judged_by_later():
+    training_set = make_set((90, 90), (90, 90))
+    cover(training_set)
+    holdout = HoldOut(0, (0, 0), 0)
+    holdout.update(training_set.items)
+
+    training_set.items[0].role = "hold out"
+    holdout.update(training_set.items)
+
+    assert holdout.held(training_set.items) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import napari
 import numpy as np
 from qtpy.QtCore import QSize, Qt
@@ -9,6 +11,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_unet.gui.annotate import AnnotateDock
 from napari_unet.gui.forms import Folded
+from napari_unet.gui.images import ImagesDock
 from napari_unet.gui.segment import SegmentDock
 from napari_unet.gui.train import TrainDock
 from napari_unet.gui.workspace import Workspace
@@ -40,6 +43,22 @@ class WorkspaceDock(QScrollArea):
     def sizeHint(self) -> QSize:
         """Wide enough for its docks, and as high as there is room."""
         return QSize(WIDTH, 900)
+
+
+def open_here(folder: Path) -> None:
+    """Open a project in the viewer that is in use."""
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        Workspace.of(viewer).keeping.open(folder)
+
+
+def show_project(folder: Path) -> None:
+    """Open a project in a viewer of its own, and wait until it is closed."""
+    viewer = napari.Viewer()
+    viewer.window.add_dock_widget(WorkspaceDock(viewer), name="Workspace", area="right")
+    viewer.window.add_dock_widget(ImagesDock(viewer), name="Images", area="left")
+    Workspace.of(viewer).keeping.open(folder)
+    napari.run()
 
 
 def show_demo(image: np.ndarray, strokes: np.ndarray) -> None:

@@ -39,7 +39,7 @@ def ask_folder(parent: QWidget, title: str) -> Path | None:
 
 def ask_new_folder(parent: QWidget, title: str) -> Path | None:
     """The name and place of a folder to be made, as the user gives it; None if they cancel."""
-    found, _ = QFileDialog.getSaveFileName(parent, title, str(Path.home() / "my project"))
+    found, _ = QFileDialog.getSaveFileName(parent, title, str(Path.home() / "my project.unet"))
     return Path(found) if found else None
 
 

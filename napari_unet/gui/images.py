@@ -7,7 +7,7 @@ from functools import partial
 
 import napari
 from qtpy.QtCore import QPoint, QSize, Qt
-from qtpy.QtGui import QIcon, QKeySequence, QShortcut
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_unet.gui.dialogs import ask_folder, ask_images, ask_new_folder
+from napari_unet.gui.keeping import BEFORE, NEXT
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.workspace import Workspace
 from napari_unet.records import ImageCard, recent
@@ -30,7 +31,6 @@ IMAGE, STATE, PAINTED, ROLE, NOTE = range(5)  # columns
 HEADS = ("Image", "State", "Painted", "Used to", "Note")
 ROLES = {"both": "learn and judge", "train": "learn", "hold out": "judge"}
 KEY = Qt.ItemDataRole.UserRole
-NEXT, BEFORE = "Alt+Down", "Alt+Up"
 NO_PROJECT = (
     "What you paint is kept in a project by itself, from the first stroke on. Give it a name with "
     "Save as, or open another one."
@@ -77,8 +77,10 @@ class ImagesDock(QWidget):
         self._files = push("Add files ...", "images.add", "Take images into the project")
         self._folder = push("Add folder ...", "images.add_folder", "Take in all images of a folder")
         self._show = push("Show", "images.show", "Open the chosen image (Enter)")
-        self._before = push("Previous", "images.before", f"The image before ({BEFORE})")
-        self._next = push("Next", "images.next", f"The next image ({NEXT})")
+        self._before = push(
+            "Previous", "images.before", f"The image before ({BEFORE} on the canvas)"
+        )
+        self._next = push("Next", "images.next", f"The next image ({NEXT} on the canvas)")
         self._remove = push("Take out", "images.remove", "Take the chosen image out of the project")
         self._locate = push("Locate ...", "images.locate", "Say where a missing image is now")
         self._status = text("images.status")
@@ -109,15 +111,10 @@ class ImagesDock(QWidget):
             (self._locate, self._on_locate_clicked),
         ):
             button.clicked.connect(partial(self._attempt, act))
-        for keys, step in ((NEXT, 1), (BEFORE, -1)):
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
-            shortcut.activated.connect(partial(self._attempt, partial(self._keeping.step, step)))
         self._recent.activated.connect(self._on_recent_activated)
         self._filter.textChanged.connect(self._on_filter_changed)
         self._table.itemActivated.connect(self._on_table_item_activated)
         self._table.itemChanged.connect(self._on_table_item_changed)
-        self._table.itemDoubleClicked.connect(self._on_table_item_double_clicked)
         self._table.customContextMenuRequested.connect(self._on_table_menu_asked)
         self._table.currentItemChanged.connect(self._refresh_buttons)
         follow(self, self._keeping.opened, self._on_keeping_opened)
@@ -184,12 +181,11 @@ class ImagesDock(QWidget):
             raise BadInput("Choose an image in the table first.")
         return str(item.data(IMAGE, KEY))
 
-    def _on_table_item_activated(self, item: QTreeWidgetItem) -> None:
-        self._attempt(partial(self._keeping.show, item.data(IMAGE, KEY)))
-
-    def _on_table_item_double_clicked(self, item: QTreeWidgetItem, column: int) -> None:
+    def _on_table_item_activated(self, item: QTreeWidgetItem, column: int) -> None:
         if column == NOTE:
             self._table.editItem(item, NOTE)
+        else:
+            self._attempt(partial(self._keeping.show, item.data(IMAGE, KEY)))
 
     def _on_table_item_changed(self, item: QTreeWidgetItem, column: int) -> None:
         if column == NOTE:
@@ -204,7 +200,17 @@ class ImagesDock(QWidget):
         for role, words in ROLES.items():
             change = partial(self._keeping.change, item.data(IMAGE, KEY), role=role)
             menu.addAction(f"Use it to {words}", change)
+        self._offer_generations(menu, item.data(IMAGE, KEY))
         menu.exec(self._table.viewport().mapToGlobal(place))
+
+    def _offer_generations(self, menu: QMenu, key: str) -> None:
+        """How the image was painted at earlier times; Ctrl+Z goes back from there."""
+        times = self._keeping.generations(key)
+        earlier = menu.addMenu("As it was painted on ...")
+        earlier.setEnabled(bool(times))
+        for time in times:
+            act = partial(self._attempt, partial(self._keeping.restore, key, time))
+            earlier.addAction(f"{time.astimezone():%d %b %Y, %H:%M}", act)
 
     # --- what is shown ---
 
@@ -213,6 +219,8 @@ class ImagesDock(QWidget):
         return {} if project is None else project.images
 
     def _fill(self) -> None:
+        if self._table.state() == QAbstractItemView.State.EditingState:
+            return
         chosen = self._table.currentItem()
         key = chosen.data(IMAGE, KEY) if chosen is not None else None
         shown = self._keeping.key_of(self._work.image)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -12,7 +14,8 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from napari_unet.annotation import Region
-from napari_unet.config import TrainConfig
+from napari_unet.cards import list_models
+from napari_unet.config import Role
 from napari_unet.gui.jobs import Failure, notify
 from napari_unet.gui.placing import matrix_of
 from napari_unet.io import Image as Pixels
@@ -23,6 +26,9 @@ from napari_unet.run import BadInput, Control, Event
 
 if TYPE_CHECKING:
     from napari_unet.gui.workspace import Workspace
+
+
+NEXT, BEFORE = "Alt+Down", "Alt+Up"
 
 
 class Keeping(QObject):
@@ -38,7 +44,15 @@ class Keeping(QObject):
         self._keys: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
         self._names: dict[str, str] = {}  # by which the session knows what is learned from
         self._control = Control()
-        work.session.classes_changed.connect(self._on_session_changed)
+        for keys, by in ((NEXT, 1), (BEFORE, -1)):
+            work.layers.bind_key(keys.replace("+", "-"), partial(self._on_key_pressed, by))
+        work.session.classes_changed.connect(self._keep_settings)
+
+    def _on_key_pressed(self, by: int) -> None:
+        try:
+            self.step(by)
+        except BadInput as error:
+            self._work.said.emit(str(error))
 
     # --- while it is painted ---
 
@@ -82,6 +96,11 @@ class Keeping(QObject):
         """The key in the project of an image that is open."""
         return None if image is None else self._keys.get(image)
 
+    def role_of(self, image: Image) -> Role:
+        """What the annotation of an image is for."""
+        key = self._keys.get(image)
+        return "both" if self.project is None or key is None else self.project.images[key].role
+
     def _key_of(self, image: Image, picture: Picture) -> str | None:
         """The image in the project that this layer shows: opened from it, or of its file."""
         project, key = self.project, self._keys.get(image)
@@ -110,10 +129,9 @@ class Keeping(QObject):
         project = open_project(folder)
         self._begin(project)
         remember(folder)
-        session = self._work.session
-        session.classes = project.card.classes
-        session.volumes = project.card.volumes
-        session.config = TrainConfig.model_validate(project.card.training)
+        self._work.session.open(project)
+        if project.card.model in list_models():
+            self._work.use(project.card.model)
         self._tell_problems()
         if project.read_only:
             self._work.said.emit(
@@ -158,6 +176,8 @@ class Keeping(QObject):
     def _close_images(self) -> None:
         for image in list(self._keys):
             self._work.layers.close(image)
+        for name in self._names.values():  # of those that are learned without being open
+            self._work.session.remove(name)
 
     def _refuse_while_training(self) -> None:
         if self._work.session.training:
@@ -169,7 +189,7 @@ class Keeping(QObject):
         elif isinstance(event, NotSaved):
             notify(Failure(f"Not saved: {event.why} Go on painting; it is tried again and again."))
 
-    def _on_session_changed(self) -> None:
+    def _keep_settings(self) -> None:
         """Classes and settings are kept as well."""
         project, session = self.project, self._work.session
         if project is not None:
@@ -241,6 +261,20 @@ class Keeping(QObject):
         self.changed.emit()
         return f"'{self.project.images[key].name}' is at {file} now."
 
+    def generations(self, key: str) -> list[datetime]:
+        """The times at which what is painted on an image was kept, the newest first."""
+        return self.project.sheets(key).generations() if self.project is not None else []
+
+    def restore(self, key: str, time: datetime) -> str:
+        """Paint an image as it was at a time; Ctrl+Z takes that back."""
+        assert self.project is not None
+        self.project.save()
+        before = self.project.sheets(key).at(time)
+        self.show(key)
+        self._work.annotate().set(tuple(slice(0, n) for n in before.shape), before)
+        name = self.project.images[key].name
+        return f"'{name}' is painted as on {time.astimezone():%d %b %Y, %H:%M}; Ctrl+Z undoes it."
+
     def remove(self, key: str) -> None:
         """Take an image out of the project."""
         assert self.project is not None
@@ -268,14 +302,13 @@ class Keeping(QObject):
     def _learn(self, key: str) -> None:
         """Have an image learned that is not open."""
         assert self.project is not None
-        picture = self.project.picture(key)
-        self._names[key] = picture.name
-        self._work.session.add(picture, self.project.annotation(key))
+        self._names[key] = self._work.session.learn(self.project, key)
 
     def fill(self) -> None:
         """Before training: all that is painted in the project is to be learned, open or not."""
         if self.project is None:
             return
+        self._keep_settings()
         learned, shown = self._work.session.pictures, set(self._keys.values())
         for key, card in self.project.images.items():
             if card.painted and key not in shown and self._names.get(key) not in learned:
@@ -291,6 +324,10 @@ class Keeping(QObject):
             learned = self._work.session.pictures
             for key in [k for k in self.project.images if self._names.get(k) in learned]:
                 self.project.change(key, trained=now())
+            if self._work.kept_as is not None:
+                self.project.card = self.project.card.model_copy(
+                    update={"model": self._work.kept_as}
+                )
             self.changed.emit()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import napari
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QCheckBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_unet.config import TrainConfig
 from napari_unet.gui.curve import Curve
@@ -17,6 +17,7 @@ from napari_unet.gui.model_choice import IN_USE, ModelChoice
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.workspace import Workspace
 from napari_unet.run import BadInput
+from napari_unet.script import script_of
 from napari_unet.session import Machine
 
 CURVE_LINES = 12  # of text, in height
@@ -79,6 +80,11 @@ class TrainDock(QWidget):
         self._curve = named(Curve(), "train.curve")
         self._curve.setFixedHeight(CURVE_LINES * self.fontMetrics().height())
         self._kept = text("train.kept")
+        self._copy = push(
+            "Copy as script",
+            "train.copy",
+            "Copy a Python script and a command that repeat the run without a window",
+        )
         self._keep = combo("train.keep", "Which weights of the last run to use and keep")
         self._device = text("train.device")
         self._volumes = named(
@@ -101,6 +107,7 @@ class TrainDock(QWidget):
         keep.setContentsMargins(0, 0, 0, 0)
         keep.addRow("Keep", self._keep)
         keep.addRow(self._kept)
+        keep.addRow(self._copy)
         start = QFormLayout()
         start.addRow("Start from", self._from)
         outer = QVBoxLayout(self)
@@ -120,6 +127,7 @@ class TrainDock(QWidget):
         self._stop.clicked.connect(self._on_stop_clicked)
         self._live.toggled.connect(self._work.show_live)
         self._auto.toggled.connect(self._on_annotation_changed)
+        self._copy.clicked.connect(self._on_copy_clicked)
         self._keep.activated.connect(self._on_keep_activated)
         self._volumes.toggled.connect(self._on_volumes_toggled)
         self._form.valueChanged.connect(self._on_form_changed)
@@ -159,6 +167,16 @@ class TrainDock(QWidget):
 
     def _on_keep_activated(self) -> None:
         self._work.keep(self._keep.currentData())
+
+    def _on_copy_clicked(self) -> None:
+        session, project = self._work.session, self._work.keeping.project
+        if session.outcome is None or project is None:
+            return
+        card = session.outcome.last.card
+        config = TrainConfig.model_validate(card.training)
+        steps = card.current.steps if card.current else 1
+        QApplication.clipboard().setText(script_of(project.folder, card.name, config, steps))
+        self._kept.setText("The script is in the clipboard; paste it into an editor or a shell.")
 
     def _on_volumes_toggled(self, volumes: bool) -> None:
         self._work.session.volumes = volumes

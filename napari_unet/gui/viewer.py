@@ -329,6 +329,10 @@ class Layers:
             mine = [layer for layer in self.viewer.layers if image_of(layer) == image.name]
             self._remove(*mine, image)
 
+    def bind_key(self, keys: str, act: Callable[[], None]) -> None:
+        """Have keys on the canvas do something, whatever layer is active."""
+        self.viewer.bind_key(keys, lambda _viewer: act(), overwrite=True)
+
     def open_sample(self, key: str) -> None:
         """Open one of our sample images."""
         self.viewer.open_sample("napari-unet", key)

@@ -147,7 +147,7 @@ class Workspace(QObject):
         return self._works[layer].painting
 
     def _take_in(self, layer: Labels, image: Image, picture: Picture) -> None:
-        self.session.add(picture, layer.data)
+        self.session.add(picture, layer.data, self.keeping.role_of(image))
         painting = Painting(layer, self)
 
         def paint(region: Region | None) -> None:

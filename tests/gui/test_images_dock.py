@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tifffile
 from conftest import halves
 
-from napari_unet.config import BACKGROUND
+from napari_unet.config import BACKGROUND, class_table
 from napari_unet.project import open_project
 from napari_unet.records import recent
 
@@ -211,3 +212,85 @@ def test_a_disk_that_fails_is_told_of_once(three, notified, monkeypatch):
     assert len(notified) == 1
     assert "Not saved: The disk is full. Go on painting" in notified[0]
     assert project.sheets(three.work.keeping.key_of(three.work.image)).read()[0].all()
+
+
+def test_an_earlier_state_is_painted_again_and_can_be_undone(three, monkeypatch):
+    monkeypatch.setattr("napari_unet.sheets.APART", timedelta(0))
+    three.paint(1, slice(0, 5))
+    saved(three)
+    three.wait(1.1)  # generations are told apart by the second
+    three.paint(BACKGROUND, slice(0, 9))
+    saved(three)
+    keeping = three.work.keeping
+    key = keeping.key_of(three.work.image)
+    (time,) = keeping.generations(key)
+
+    keeping.restore(key, time)
+
+    assert np.unique(three.annotation.data[:5]).tolist() == [1]
+    assert not three.annotation.data[5:].any()
+    assert three.undo() == (9 * 96, 0)
+
+
+def test_notes_and_roles_are_kept(three, tmp_path):
+    table = three.find("images.table")
+    table.topLevelItem(1).setText(4, "blurred")
+    keeping = three.work.keeping
+    key = next(k for k, c in keeping.project.images.items() if c.name == "im2")
+    keeping.change(key, role="hold out")
+    saved(three)
+
+    assert [row[3:] for row in rows(three)] == [
+        ["learn and judge", ""],
+        ["learn and judge", "blurred"],
+        ["judge", ""],
+    ]
+    first, second, third = open_project(tmp_path / "mine").images.values()
+    assert (first.note, second.note) == ("", "blurred")
+    assert (first.role, third.role) == ("both", "hold out")
+
+
+def test_the_filter_leaves_what_it_says(three, qtbot):
+    qtbot.keyClicks(three.find("images.filter"), "im1")
+
+    assert [row[0] for row in rows(three)] == ["im1"]
+
+
+def test_keys_go_from_image_to_image(three):
+    for key, name in (("Down", "im1"), ("Up", "im0"), ("Up", "im2")):
+        three.press(key, "AltModifier")
+        assert three.work.image.name == name
+
+
+def test_another_project_brings_its_own_images_and_classes(three, tmp_path, monkeypatch):
+    three.paint(1, slice(0, 5))
+    three.session.classes = class_table(["cell", "gland"])
+    saved(three)
+    answer(monkeypatch, "ask_new_folder", tmp_path / "other")
+
+    three.click("images.new")
+    assert rows(three) == []
+    assert three.counts == (0, 0, 0)
+    answer(monkeypatch, "ask_folder", tmp_path / "mine")
+    three.session.classes = class_table(1)
+    three.click("images.open")
+
+    assert [c.name for c in three.session.classes] == ["cell", "gland"]
+    assert three.counts == (0, 5 * 96, 0)
+    assert open_project(tmp_path / "other").images == {}
+
+
+def test_a_run_is_copied_as_a_script(three, tmp_path):
+    from qtpy.QtWidgets import QApplication
+
+    three.paint_both()
+    three.train()
+    three.stop()
+    three.until(lambda: three.find("train.copy").isVisible())
+
+    three.click("train.copy")
+
+    script = QApplication.clipboard().text()
+    assert "import napari_unet as nu" in script
+    assert f"{str(tmp_path / 'mine')!r}" in script
+    assert "width=4" in script
