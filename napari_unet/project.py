@@ -127,7 +127,7 @@ class Project:
         with atomic_folder(folder, overwrite=folder.exists()) as draft:
             for part in (PROJECT, IMAGES):
                 _copy(self.folder / part, draft / part)
-            card = self._card.model_copy(update={"name": folder.name, "created": now()})
+            card = self._card.model_copy(update={"name": _name_of(folder), "created": now()})
             write_card(draft / PROJECT, card)
         copy = open_project(folder)
         for key, image in copy.images.items():
@@ -366,10 +366,16 @@ class Project:
 def create_project(folder: Path, name: str = "", classes: tuple[SegClass, ...] = ()) -> Project:
     """Make a project in a folder that is new or empty."""
     _refuse_full(folder)
-    card = ProjectCard(name=name or folder.name, created=now(), classes=classes or class_table(1))
+    card = ProjectCard(
+        name=name or _name_of(folder), created=now(), classes=classes or class_table(1)
+    )
     write_card(folder / PROJECT, card)
     lock = _locked(folder)
     return Project(folder, card, lock)
+
+
+def _name_of(folder: Path) -> str:
+    return folder.name.removesuffix(".unet") or "project"
 
 
 def _refuse_full(folder: Path) -> None:
@@ -386,7 +392,7 @@ def open_project(folder: Path) -> Project:
     problems: list[str] = []
     card = read_card(file, ProjectCard, problems, mend=lock is not None)
     if card is None:
-        card = ProjectCard(name=folder.name, created=now(), classes=class_table(1))
+        card = ProjectCard(name=_name_of(folder), created=now(), classes=class_table(1))
         problems.append("The names of the classes and the settings are lost; name them again.")
     project = Project(folder, card, lock)
     project.problems = problems

@@ -175,24 +175,24 @@ def parted(
     yield Segmented(result, control is not None and control.stopped)
 
 
-def segment_folder(
+def segment_files(
     model: Model | str | Path,
-    folder: Path,
+    files: Path | list[Path],
     out: Path,
     suffix: str,
     config: PredictConfig,
     control: Control,
     objects: ObjectConfig | None = None,
 ) -> Iterator[Event]:
-    """Segment every image of a folder, and write its mask into another."""
+    """Segment these images, or every one of a folder, and write the masks into another."""
     from napari_unet.export import export_labels
     from napari_unet.io import list_images, read_image
     from napari_unet.library import load_model
 
     loaded = load_model(model) if isinstance(model, str | Path) else model
-    paths = list_images(folder)
-    files = _files_of(paths, out, suffix)
-    for done, (path, file) in enumerate(zip(paths, files, strict=True), 1):
+    paths = list_images(files) if isinstance(files, Path) else files
+    masks = _masks_of(paths, out, suffix)
+    for done, (path, file) in enumerate(zip(paths, masks, strict=True), 1):
         image = read_image(path)
         picture = Picture(image.name, image.data, image.spacing, image.unit)
         result = new_result(picture)
@@ -205,7 +205,7 @@ def segment_folder(
         yield Written(file, done, len(paths))
 
 
-def _files_of(paths: list[Path], out: Path, suffix: str) -> list[Path]:
+def _masks_of(paths: list[Path], out: Path, suffix: str) -> list[Path]:
     """Where the masks go; what is in the way is found out before the work, not after."""
     from napari_unet.io import stem
 

@@ -32,7 +32,7 @@ from napari_unet.segmenting import (
     part,
     parted,
     segment,
-    segment_folder,
+    segment_files,
 )
 
 # Tiles so small that parts begin and end within them.
@@ -413,7 +413,7 @@ def save_ome(path: Path, pixels: np.ndarray) -> None:
 def of_folder(
     folder: Path, out: Path, suffix: str = "tif", n_classes: int = 1, **more: Any
 ) -> list[Event]:
-    events = segment_folder(
+    events = segment_files(
         make_model(n_classes=n_classes), folder, out, suffix, CONFIG, Control(), **more
     )
     return list(events)
@@ -466,7 +466,7 @@ class TestFolder:
         model, classes = make_model(n_classes=2), class_table(8)[5:7]
         model.card = model.card.model_copy(update={"classes": classes})
 
-        list(segment_folder(model, folder, tmp_path / "masks", "png", CONFIG, Control()))
+        list(segment_files(model, folder, tmp_path / "masks", "png", CONFIG, Control()))
 
         with Pillow.open(tmp_path / "masks" / "a.png") as picture:
             palette = bytes(picture.getpalette()[3:9])
@@ -495,7 +495,7 @@ class TestFolder:
     def test_a_mask_that_was_not_finished_is_not_written(self, folder, tmp_path):
         out, control, told = tmp_path / "masks", Control(), []
 
-        for event in segment_folder(make_model(), folder, out, "tif", CONFIG, control):
+        for event in segment_files(make_model(), folder, out, "tif", CONFIG, control):
             told.append(event)
             if isinstance(event, Tiled) and any(isinstance(e, Written) for e in told):
                 control.stop()

@@ -1,4 +1,4 @@
-"""The Workspace: the Annotate, Train and Segment docks as one column."""
+"""The Workspace: the Images, Annotate, Train and Segment docks as one column."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDTH = 330
 
 
 class WorkspaceDock(QScrollArea):
-    """Three docks under each other, which can be folded away, and scroll on a low screen."""
+    """Docks under each other, which can be folded away, and scroll on a low screen."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
@@ -32,10 +32,15 @@ class WorkspaceDock(QScrollArea):
         column = QVBoxLayout(inside)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        docks = {"Annotate": AnnotateDock, "Train": TrainDock, "Segment": SegmentDock}
+        docks = {
+            "Images": ImagesDock,
+            "Annotate": AnnotateDock,
+            "Train": TrainDock,
+            "Segment": SegmentDock,
+        }
         for title, dock in docks.items():
             section = Folded(title, dock(napari_viewer), f"unet.column.{title.lower()}", bold=True)
-            section.setValue(True)
+            section.setValue(title != "Images")
             column.addWidget(section)
         column.addStretch(1)
         self.setWidget(inside)
@@ -56,7 +61,6 @@ def show_project(folder: Path) -> None:
     """Open a project in a viewer of its own, and wait until it is closed."""
     viewer = napari.Viewer()
     viewer.window.add_dock_widget(WorkspaceDock(viewer), name="Workspace", area="right")
-    viewer.window.add_dock_widget(ImagesDock(viewer), name="Images", area="left")
     Workspace.of(viewer).keeping.open(folder)
     napari.run()
 

@@ -30,6 +30,7 @@ from napari_unet.run import BadInput
 IMAGE, STATE, PAINTED, ROLE, NOTE = range(5)  # columns
 HEADS = ("Image", "State", "Painted", "Used to", "Note")
 ROLES = {"both": "learn and judge", "train": "learn", "hold out": "judge"}
+NAME_LETTERS, ROWS_SHOWN = 22, 6
 KEY = Qt.ItemDataRole.UserRole
 NO_PROJECT = (
     "What you paint is kept in a project by itself, from the first stroke on. Give it a name with "
@@ -72,7 +73,11 @@ class ImagesDock(QWidget):
         self._table.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
         side = 2 * self.fontMetrics().height()
         self._table.setIconSize(QSize(side, side))
-        self._table.header().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header = self._table.header()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(IMAGE, QHeaderView.ResizeMode.Interactive)
+        header.resizeSection(IMAGE, NAME_LETTERS * self.fontMetrics().averageCharWidth())
+        self._table.setMinimumHeight(ROWS_SHOWN * (side + 4))
         self._table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self._files = push("Add files ...", "images.add", "Take images into the project")
         self._folder = push("Add folder ...", "images.add_folder", "Take in all images of a folder")
@@ -119,7 +124,7 @@ class ImagesDock(QWidget):
         self._table.currentItemChanged.connect(self._refresh_buttons)
         follow(self, self._keeping.opened, self._on_keeping_opened)
         follow(self, self._keeping.changed, self._fill)
-        follow(self, self._work.image_changed, self._fill)
+        follow(self, self._work.image_changed, self._on_image_changed)
 
     # --- what is asked ---
 
@@ -218,6 +223,15 @@ class ImagesDock(QWidget):
         project = self._keeping.project
         return {} if project is None else project.images
 
+    def _on_image_changed(self) -> None:
+        """The row of the image that is shown is the chosen one."""
+        self._fill()
+        shown = self._keeping.key_of(self._work.image)
+        for row in range(self._table.topLevelItemCount()):
+            item = self._table.topLevelItem(row)
+            if item.data(IMAGE, KEY) == shown:
+                self._table.setCurrentItem(item)
+
     def _fill(self) -> None:
         if self._table.state() == QAbstractItemView.State.EditingState:
             return
@@ -252,9 +266,8 @@ class ImagesDock(QWidget):
         return item
 
     def _on_keeping_opened(self) -> None:
-        project = self._keeping.project
-        has_name = project is not None and not project.is_scratch
-        self._name.setText(f"Project: {project.card.name}" if project and has_name else NO_PROJECT)
+        name = self._keeping.name
+        self._name.setText(f"Project: {name}" if name else NO_PROJECT)
         self._recent.clear()
         self._recent.addItem("Recent projects", None)
         for folder in recent():

@@ -96,6 +96,11 @@ class Keeping(QObject):
         """The key in the project of an image that is open."""
         return None if image is None else self._keys.get(image)
 
+    @property
+    def name(self) -> str:
+        """What the project is called; nothing if it has no name yet."""
+        return "" if self.project is None or self.project.is_scratch else self.project.card.name
+
     def role_of(self, image: Image) -> Role:
         """What the annotation of an image is for."""
         key = self._keys.get(image)
@@ -222,6 +227,15 @@ class Keeping(QObject):
         self.changed.emit()
         left = f" Left out, as no images: {', '.join(strange)}." if strange else ""
         return f"{added} image{'' if added == 1 else 's'} added.{left}"
+
+    def files(self) -> tuple[list[str], list[Path]]:
+        """The images of the project that are there, and their files."""
+        project = self.project
+        if project is None or not project.images:
+            raise BadInput("There is no image in the project yet; add some, or paint on one.")
+        project.save()  # so that those without a file have one
+        keys = [key for key in project.images if project.file(key).exists()]
+        return keys, [project.file(key) for key in keys]
 
     def show(self, key: str) -> None:
         """Open an image of the project in place of the one that is open."""

@@ -35,6 +35,7 @@ from napari_unet.cards import (
     rename_model,
 )
 from napari_unet.gui.about import About, Entry
+from napari_unet.gui.comparing import Comparison
 from napari_unet.gui.dialogs import ask_export, ask_model
 from napari_unet.gui.parts import follow
 from napari_unet.gui.shelf import ENTRY, Shelf, entries
@@ -67,6 +68,7 @@ class ModelsDock(QWidget):
         self._empty = _sentence("unet.models.empty", self)
         self._about = About(self)
         self._buttons = _Buttons(self)
+        self._comparison = Comparison(self._work, self.say, self)
         self._status = _sentence("unet.models.status", self)
         self._watcher = QFileSystemWatcher(self)
         self._timer = QTimer(self)
@@ -136,6 +138,7 @@ class ModelsDock(QWidget):
         self._shelf.asked.connect(self._on_shelf_asked)
         follow(self, self._work.session.model_changed, self._on_session_model_changed)
         buttons.use.clicked.connect(self._on_use_clicked)
+        buttons.compare.clicked.connect(self._on_compare_clicked)
         buttons.rename.clicked.connect(self._on_rename_clicked)
         buttons.duplicate.clicked.connect(self._on_duplicate_clicked)
         buttons.delete.clicked.connect(self._on_delete_clicked)
@@ -195,6 +198,12 @@ class ModelsDock(QWidget):
     def _on_use_clicked(self) -> None:
         name, version = self._chosen()
         self._work.use(name, version)
+
+    def _on_compare_clicked(self) -> None:
+        try:
+            self._comparison.start(*self._chosen())
+        except BadInput as error:
+            self.say(str(error))
 
     def _on_session_model_changed(self) -> None:
         model = self._work.session.model
@@ -289,6 +298,9 @@ class _Buttons(QWidget):
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self.use = self._add("use", "Use", "Segment with this version, and train from it (Enter)")
+        self.compare = self._add(
+            "compare", "Compare", "Show on the open image where this and the model in use differ"
+        )
         self.rename = self._add("rename", "Rename", "Change the name, in the list (F2)")
         self.duplicate = self._add("duplicate", "Duplicate", "Copy this model with all versions")
         self.take = self._add("import", "Import…", IMPORT_TIP)
@@ -298,7 +310,7 @@ class _Buttons(QWidget):
     def allow(self, entry: Entry | None) -> None:
         """Enable what can be done with this model."""
         sound = entry is not None and not isinstance(entry.card, str)
-        for button in (self.use, self.rename, self.duplicate, self.give):
+        for button in (self.use, self.compare, self.rename, self.duplicate, self.give):
             button.setEnabled(sound)
         self.delete.setEnabled(entry is not None)
 

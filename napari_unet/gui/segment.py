@@ -35,16 +35,18 @@ from napari_unet.segmenting import (
     Written,
     new_result,
     segment,
-    segment_folder,
+    segment_files,
 )
 
-SCREEN, PLANE, STACK, ALL, FOLDER = (
+SCREEN, PLANE, STACK, ALL, PROJECT, FOLDER = (
     "What is on the screen",
     "This image or slice",
     "Every slice or time point",
     "All open images",
+    "All of the project, into a folder ...",
     "A folder ...",
 )
+SCOPES = (SCREEN, PLANE, STACK, ALL, PROJECT, FOLDER)
 CLASSES, OBJECTS = "Classes", "Separate objects"
 FILLED, OUTLINED = "filled", "as outlines"
 NO_MODEL = "Train a model first, or choose one from a file."
@@ -62,6 +64,7 @@ class SegmentDock(QWidget):
         self._results: WeakKeyDictionary[Image, Result] = WeakKeyDictionary()
         self._images: dict[Picture, Image] = {}  # of the pictures that are being segmented
         self._control: Control | None = None
+        self._keys: list[str] = []  # of the project's images that are segmented into a folder
         self._drawn = 0.0
         self._make_widgets()
         self._lay_out()
@@ -72,7 +75,7 @@ class SegmentDock(QWidget):
 
     def _make_widgets(self) -> None:
         self._model = named(ModelChoice(with_new=False), "segment.model", "The model to segment by")
-        self._scope = combo("segment.scope", "What to segment", (SCREEN, PLANE, STACK, ALL, FOLDER))
+        self._scope = combo("segment.scope", "What to segment", SCOPES)
         self._scope.setCurrentText(PLANE)
         self._kind = combo("segment.objects", "What the result holds", (CLASSES, OBJECTS))
         self._contour = combo("segment.contour", "How it is drawn", (FILLED, OUTLINED))
@@ -159,13 +162,25 @@ class SegmentDock(QWidget):
         self, model: Any, config: PredictConfig, control: Control
     ) -> Iterator[Event] | None:
         objects = ObjectConfig(**self._objects.value()) if self._as_objects else None
-        if self._scope.currentText() != FOLDER:
+        scope = self._scope.currentText()
+        if scope == PROJECT:
+            return self._events_of_project(model, config, control, objects)
+        if scope != FOLDER:
             return segment(model, self._tasks(), config, control, objects)
         source = ask_folder(self, "Folder of images to segment")
         out = ask_folder(self, "Folder to write the masks to") if source else None
         if source is None or out is None:
             return None
-        return segment_folder(model, source, out, "tif", config, control, objects)
+        return segment_files(model, source, out, "tif", config, control, objects)
+
+    def _events_of_project(
+        self, model: Any, config: PredictConfig, control: Control, objects: ObjectConfig | None
+    ) -> Iterator[Event] | None:
+        self._keys, files = self._work.keeping.files()
+        out = ask_folder(self, "Folder to write the masks to")
+        if out is None:
+            return None
+        return segment_files(model, files, out, "tif", config, control, objects)
 
     def _tasks(self) -> list[Task]:
         work, scope = self._work, self._scope.currentText()
@@ -230,6 +245,9 @@ class SegmentDock(QWidget):
             self._draw_growing()
         elif isinstance(event, Written):
             self._status.setText(f"{event.done} of {event.total}: {event.path.name}")
+            if self._scope.currentText() == PROJECT:
+                key = self._keys[event.done - 1]
+                self._work.keeping.change(key, predicted=now(), exported=now())
         elif isinstance(event, Segmented):
             self._show(event.result)
         elif isinstance(event, Noticed):
@@ -328,7 +346,7 @@ class SegmentDock(QWidget):
     def _refresh(self) -> None:
         busy = self._control is not None
         image = self._work.image
-        possible = image is not None or self._scope.currentText() == FOLDER
+        possible = image is not None or self._scope.currentText() in (PROJECT, FOLDER)
         self._run.setEnabled(not busy and possible and self._model.value() is not None)
         self._cancel.setEnabled(busy)
         self._export.setEnabled(not busy and image is not None and image in self._results)

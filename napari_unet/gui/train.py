@@ -159,7 +159,7 @@ class TrainDock(QWidget):
         self._draw()
 
     def _on_stop_clicked(self) -> None:
-        self._work.session.stop()
+        self._work.stop_training()
         self._draw()
 
     def _on_work_live_changed(self, on: bool) -> None:

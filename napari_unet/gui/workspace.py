@@ -212,10 +212,15 @@ class Workspace(QObject):
         self._timer.start(LOOK_MS)
         self.run_started.emit()
 
+    def stop_training(self) -> None:
+        """Stop, also where a run was about to be followed by another."""
+        self._again = False
+        self.session.stop()
+
     def _name_for(self, start: Any) -> str:
-        """A model that is gone on from keeps its name; a new one is called as the first picture."""
+        """One that is gone on from keeps its name; a new one is called as the project or a picture."""
         if start is None:
-            return free_name(next(iter(self.session.pictures), "model"))
+            return free_name(self.keeping.name or next(iter(self.session.pictures), "model"))
         if isinstance(start, str | Path):
             return Path(start).stem
         return str(start.card.name)

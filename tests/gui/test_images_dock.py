@@ -77,7 +77,7 @@ def test_an_undone_stroke_is_undone_on_disk(open_window, image):
 def three(open_window, files, monkeypatch, tmp_path):
     """A project with a name and three images, the first of them open."""
     window = open_window()
-    window.open("Images")
+    window.click("column.images.toggle")
     answer(monkeypatch, "ask_new_folder", tmp_path / "mine")
     answer(monkeypatch, "ask_images", files)
     window.click("images.new")
@@ -125,7 +125,7 @@ def test_a_project_is_opened_as_it_was_left(three, open_window, tmp_path, monkey
     three.work.close()
 
     again = open_window()
-    again.open("Images")
+    again.click("column.images.toggle")
     answer(monkeypatch, "ask_folder", tmp_path / "mine")
     again.click("images.open")
     again.wait(0.1)
@@ -143,7 +143,7 @@ def test_a_project_that_is_open_elsewhere_is_read_only_and_says_so(
     saved(three)
 
     second = open_window()
-    second.open("Images")
+    second.click("column.images.toggle")
     answer(monkeypatch, "ask_folder", tmp_path / "mine")
     second.click("images.open")
 
@@ -157,7 +157,7 @@ def test_a_project_that_is_open_elsewhere_is_read_only_and_says_so(
 
 def test_a_scratch_project_gets_a_name(open_window, image, tmp_path, monkeypatch):
     window = open_window(image)
-    window.open("Images")
+    window.click("column.images.toggle")
     window.paint(1, slice(0, 5))
     saved(window)
     answer(monkeypatch, "ask_new_folder", tmp_path / "named")

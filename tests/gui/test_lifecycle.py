@@ -250,7 +250,7 @@ def test_closed_docks_are_not_missed(open_window, image, notified, held):
     window.until(lambda: window.session.training and window.session.progress.step > 3)
     window.viewer.layers["im"].name = "new"
     window.viewer.layers.remove("im: annotation")
-    window.session.stop()
+    window.work.stop_training()
     window.until(lambda: not window.session.training)
 
     assert "im" in list_models()
@@ -298,7 +298,7 @@ def test_two_viewers_do_not_disturb_each_other(open_window, image):
 
     assert second.counts == THIRDS
     second.learn()
-    assert len(engines()) == 1
+    assert engines().count("napari-unet training") == 1
     second.stop()
 
 

@@ -150,7 +150,7 @@ class Driver:
         return self.find("card").text()
 
     def enabled(self) -> set[str]:
-        names = ("use", "rename", "duplicate", "delete", "import", "export")
+        names = ("use", "compare", "rename", "duplicate", "delete", "import", "export")
         return {name for name in names if self.find(name).isEnabled()}
 
     def in_use(self) -> tuple[str, int] | None:
@@ -201,7 +201,7 @@ def test_models_are_listed_by_name_and_one_is_chosen(open_dock):
     assert dock.current == "cells"
     assert not dock.find("empty").isVisible()
     assert not dock.find("filter").isVisible()
-    assert dock.enabled() == {"use", "rename", "duplicate", "delete", "import", "export"}
+    assert dock.enabled() == {"use", "compare", "rename", "duplicate", "delete", "import", "export"}
 
 
 def test_the_card_of_the_chosen_model_is_shown(open_dock):
@@ -672,7 +672,7 @@ def test_it_fits_a_narrow_column(open_dock, qtbot, theme):
     dock.dock.say("A sentence of more than one line, which says what came of what was asked for.")
 
     assert dock.dock.minimumSizeHint().width() <= 320
-    for name in ("use", "rename", "duplicate", "delete", "import", "export"):
+    for name in ("use", "compare", "rename", "duplicate", "delete", "import", "export"):
         button = dock.find(name)
         qtbot.waitUntil(lambda b=button: b.width() >= b.sizeHint().width())
 
