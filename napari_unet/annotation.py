@@ -215,6 +215,14 @@ def _misfit(name: str, mask: tuple[int, ...], image: tuple[int, ...]) -> str:
     )
 
 
+def without(annotation: np.ndarray, number: int, n_classes: int) -> np.ndarray:
+    """An annotation without one of so many classes; those after it move up."""
+    values = annotation.copy()
+    values[annotation == number] = UNLABELLED
+    values[(annotation > number) & (annotation <= n_classes)] -= 1
+    return values
+
+
 def count_blocks(annotation: np.ndarray, n_classes: int) -> np.ndarray:
     """Pixels of background and each class in every block: (1 + classes, *blocks)."""
     grid, edge = block_grid(annotation.shape), BLOCK[annotation.ndim]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
@@ -88,8 +89,10 @@ class Project:
         self._pixels: dict[str, Image] = {}  # images that are not looked at closely yet
         self._read: dict[str, Image] = {}
         self._dirty: dict[tuple[str, Place | None], float] = {}  # sheets and cards, and since when
+        self._writing = False
         self._changed = threading.Condition()
-        self._saving = threading.Lock()
+        self._saving = threading.RLock()
+        self._reading = threading.Lock()
 
     @property
     def read_only(self) -> bool:
@@ -124,7 +127,7 @@ class Project:
         """The same at another place, under its name there, open."""
         _refuse_full(folder)
         self.save()
-        with atomic_folder(folder, overwrite=folder.exists()) as draft:
+        with atomic_folder(folder, overwrite=folder.exists()) as draft, self._saving:
             for part in (PROJECT, IMAGES):
                 _copy(self.folder / part, draft / part)
             card = self._card.model_copy(update={"name": _name_of(folder), "created": now()})
@@ -173,13 +176,15 @@ class Project:
 
     def remove(self, key: str) -> None:
         """Take an image out; what was painted on it is set aside in the project's folder."""
-        del self.images[key]
-        with self._changed:
+        if self.read_only:
+            raise BadInput("The project is open in another program; take images out there.")
+        self.save()
+        with self._saving, self._changed:
+            del self.images[key]
             self._held.pop(key, None)
-            self._pixels.pop(key, None)
-            for place in [place for place in self._dirty if place[0] == key]:
-                del self._dirty[place]
-        set_aside(self._place(key), self.folder)
+            self._read.pop(key, None)
+            self._dirty = {part: since for part, since in self._dirty.items() if part[0] != key}
+            set_aside(self._place(key), self.folder)
 
     def file(self, key: str) -> Path:
         """Where the pixels of an image are."""
@@ -229,11 +234,12 @@ class Project:
 
     def _recent(self, key: str) -> Image:
         """The image, from memory if it was read lately."""
-        if key not in self._read:
-            while len(self._read) >= MOST_READ:
-                self._read.pop(next(iter(self._read)), None)
-            self._read[key] = self.read(key)
-        return self._read[key]
+        with self._reading:
+            if key not in self._read:
+                while len(self._read) >= MOST_READ:
+                    self._read.pop(next(iter(self._read)))
+                self._read[key] = self.read(key)
+            return self._read[key]
 
     # --- what is painted ---
 
@@ -251,12 +257,14 @@ class Project:
 
     def hold(self, key: str, annotation: np.ndarray) -> None:
         """From now on this array is what is painted; `paint` tells where."""
-        self._leaving.discard(key)
-        self._held[key] = annotation
+        with self._changed:
+            self._leaving.discard(key)
+            self._held[key] = annotation
 
     def let_go(self, key: str) -> None:
         """The array is not painted on any more; once it is written it is given free."""
-        self._leaving.add(key)
+        with self._changed:
+            self._leaving.add(key)
         self._mark(key, None)
 
     def paint(self, key: str, region: Region | None = None) -> None:
@@ -271,7 +279,7 @@ class Project:
     @property
     def is_saved(self) -> bool:
         """Whether all that changed is on disk."""
-        return not self._dirty and not self._saving.locked()
+        return not self._dirty and not self._writing
 
     def saving(self, control: Control) -> Iterator[Event]:
         """Write what changes a moment later, again and again, until stopped; then what is left."""
@@ -303,13 +311,15 @@ class Project:
                 part, since = next_one
                 try:
                     self._write(*part)
-                except BadInput:
+                except Exception as error:  # whatever it was, the part is still to be written
                     with self._changed:
                         self._dirty.setdefault(part, since)
-                    raise
-            for key in self._leaving:
-                self._held.pop(key, None)
-            self._leaving.clear()
+                    raise _in_words(error) from error
+            with self._changed:
+                waiting = {key for key, _ in self._dirty}
+                for key in self._leaving - waiting:
+                    self._held.pop(key, None)
+                self._leaving &= waiting
 
     def _is_due(self) -> bool:
         with self._changed:
@@ -319,16 +329,20 @@ class Project:
     def _take_one(self) -> tuple[tuple[str, Place | None], float] | None:
         """One part that changed; what is painted goes before what is said of it."""
         with self._changed:
+            self._writing = False
             if not self._dirty:
                 return None
             part = min(self._dirty, key=lambda p: p[1] is None)
+            self._writing = True
             return part, self._dirty.pop(part)
 
     def _write(self, key: str, place: Place | None) -> None:
         if not key:
             write_card(self.folder / PROJECT, self._card)
         elif key in self.images and place is None:
-            self._settle(key)
+            if key in self._pixels:
+                write_card(self._place(key) / IMAGE, self.images[key])  # the copy may take long
+                self._settle(key)
             if key in self._held:
                 self._note(key, labelled=int(np.count_nonzero(self._held[key])))
             write_card(self._place(key) / IMAGE, self.images[key])
@@ -337,10 +351,7 @@ class Project:
 
     def _settle(self, key: str) -> None:
         """Look closely at a new image: its hash, and a copy if it is in no file."""
-        image = self._pixels.get(key)
-        if image is None:
-            return
-        path = self.images[key].path
+        image, path = self._pixels[key], self.images[key].path
         if path and not _is_file_of(self.file(key), image):
             path = ""
         if not path:
@@ -448,7 +459,7 @@ def _copy_pixels(file: Path, image: Image) -> None:
             metadata={"axes": image.axes},
             photometric="minisblack",
             compression="zlib",
-            bigtiff=image.data.nbytes > 2**31,
+            bigtiff=math.prod(image.data.shape) * np.dtype(image.data.dtype).itemsize > 2**31,
         )
 
 
@@ -461,6 +472,13 @@ def _draw_thumbnail(file: Path, image: Image) -> None:
     light = (measure(pixels).apply(pixels).clip(-1, 1) + 1) * 127.5
     drawn = np.moveaxis(light if len(light) == 3 else light[:1].repeat(3, 0), 0, -1)
     Picture.fromarray(drawn.astype(np.uint8)).save(file, "PNG")
+
+
+def _in_words(error: Exception) -> BadInput:
+    if isinstance(error, BadInput):
+        return error
+    reason = str(error) or type(error).__name__
+    return BadInput(f"Something could not be written ({reason}).")
 
 
 def _wait(control: Control, seconds: float) -> None:

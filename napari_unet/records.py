@@ -107,7 +107,9 @@ def read_card(file: Path, kind: type[C], problems: list[str], mend: bool) -> C |
             return _parsed(place, kind)
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            problems.append(f"{place} cannot be read now ({error.strerror}).")
+        except (ValueError, RecursionError) as error:
             if isinstance(error, BadInput):
                 raise
             problems.append(f"{place} is damaged; it is set aside.")

@@ -38,6 +38,7 @@ class Result:
     uncertainty: np.ndarray | None = None  # (*spatial), float32
     objects: np.ndarray | None = None  # (*spatial), uint32
     classes: tuple[SegClass, ...] = ()
+    ndim: int = 2  # of the net that made it: whether planes or volumes have objects
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ def segment(
     for task in tasks:
         yield from _segment_one(loaded, task, config, control)
         if objects is not None and not control.stopped:
-            part(task.result, objects, loaded.card.net.ndim, control)
+            part(task.result, objects, control)
         yield Segmented(task.result, control.stopped)
         if control.stopped:
             return
@@ -93,6 +94,7 @@ def _segment_one(
     result, picture = task.result, task.result.picture
     check_image(model, picture.pixels, f"'{picture.name}'")
     result.classes = model.card.classes
+    result.ndim = model.card.net.ndim
     _make_room(result, len(result.classes), config)
     whole = tuple(slice(0, n) for n in picture.shape)
     region = task.region or whole
@@ -139,10 +141,11 @@ def _make_room(result: Result, classes: int, config: PredictConfig) -> None:
         result.uncertainty = None
 
 
-def part(result: Result, config: ObjectConfig, ndim: int, control: Control | None = None) -> None:
+def part(result: Result, config: ObjectConfig, control: Control | None = None) -> None:
     """Number the objects of a result, plane after plane or volume after volume, unless stopped."""
     from napari_unet.instances import split_objects
 
+    ndim = result.ndim
     objects = zeros(result.labels.shape, np.uint32)
     p = result.probabilities
     foreground = p[0] if p is not None and len(p) == 1 else None
@@ -167,11 +170,9 @@ def new_result(picture: Picture) -> Result:
     return Result(picture, zeros(picture.shape, np.uint8))
 
 
-def parted(
-    result: Result, config: ObjectConfig, ndim: int, control: Control | None = None
-) -> Iterator[Event]:
+def parted(result: Result, config: ObjectConfig, control: Control | None = None) -> Iterator[Event]:
     """The objects of a result that is there already."""
-    part(result, config, ndim, control)
+    part(result, config, control)
     yield Segmented(result, control is not None and control.stopped)
 
 

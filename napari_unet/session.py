@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
+from pydantic import ValidationError
 
 from napari_unet.annotation import Region, TrainingSet
 from napari_unet.config import PredictConfig, Role, SegClass, TrainConfig, class_table
@@ -55,13 +56,14 @@ class Session:
     """What the docks of one viewer share; signals say what happened."""
 
     classes_changed = Signal(object)
+    config_changed = Signal(object)
     annotation_changed = Signal()
     seen = Signal(object)  # a look at the screen
     model_changed = Signal(object)
     outgrown = Signal()  # what is being trained has another number of classes or axes than before
 
     def __init__(self) -> None:
-        self.config = TrainConfig()
+        self._config = TrainConfig()
         self.progress = Progress()
         self.look = Look()
         self.control: Control | None = None
@@ -77,6 +79,17 @@ class Session:
         self._channels = 0  # of the images in it
 
     # --- classes and models ---
+
+    @property
+    def config(self) -> TrainConfig:
+        """How to train from the next start on."""
+        return self._config
+
+    @config.setter
+    def config(self, config: TrainConfig) -> None:
+        if config != self._config:
+            self._config = config
+            self.config_changed.emit(config)
 
     @property
     def classes(self) -> tuple[SegClass, ...]:
@@ -154,6 +167,13 @@ class Session:
         else:
             self.paint(picture.name)
 
+    def set_role(self, name: str, role: Role) -> None:
+        """Say what a picture's annotation is for; what was trained on is not judged by."""
+        painted = self._painted.get(name)
+        if painted is not None:
+            self.remove(name)
+            self.add(painted.picture, painted.annotation, role)
+
     def remove(self, name: str) -> None:
         """Leave a picture and its annotation out."""
         if self._painted.pop(name, None) is None or self._set is None:
@@ -226,7 +246,7 @@ class Session:
 
     def open(self, project: Project) -> None:
         """Take over a project's classes and settings."""
-        self.config = TrainConfig.model_validate(project.card.training)
+        self.config = _known(project.card.training)
         self.volumes = project.card.volumes
         self.classes = project.card.classes  # the last, as it is told of
 
@@ -332,6 +352,15 @@ def load(name: str, version: int | None) -> Iterator[Event]:
     from napari_unet.library import load_model
 
     yield Loaded(load_model(name, version))
+
+
+def _known(settings: dict[str, Any]) -> TrainConfig:
+    """Settings as far as this version knows them; those of a later one may be others."""
+    known = {k: v for k, v in settings.items() if k in TrainConfig.model_fields}
+    try:
+        return TrainConfig.model_validate(known)
+    except ValidationError:
+        return TrainConfig()
 
 
 def _run(

@@ -29,6 +29,10 @@ MOST_BYTES = 4 * 2**20  # of a sheet's file: four times what its pixels take as 
 Place = tuple[int, ...]  # of a sheet: its plane, its row, its column
 
 
+class _Damaged(BadInput):
+    """What a file holds is not what was written."""
+
+
 class Sheets:
     """The sheets of one annotation in a folder; only what changed is written."""
 
@@ -51,11 +55,11 @@ class Sheets:
 
     def write(self, place: Place, labels: np.ndarray) -> None:
         """Put one sheet of these labels on disk; what was there before may become a generation."""
-        values = np.ascontiguousarray(labels[self._region(place)])
+        values = np.array(labels[self._region(place)], order="C")  # it may be painted on meanwhile
         file = self._file(place)
         if not values.any() and not file.exists():
             return
-        self._keep(file)
+        self._keep(file, values)
         with atomic_file(file, overwrite=True) as draft:
             _write_tiff(draft, values)
 
@@ -109,12 +113,15 @@ class Sheets:
         assert place is not None
         try:
             return self._read(file, place), ""
-        except BadInput as error:
+        except _Damaged as error:
             if mend:
                 self._set_aside(file)
             for folder in sorted(self._stamped(), reverse=True):
                 with suppress(BadInput):
                     values = self._read(folder / file.name, place)
+                    if mend:
+                        with suppress(OSError):
+                            _link(folder / file.name, file)
                     when = f"{_time_of(folder.name):%d %b %Y, %H:%M} UTC"
                     return values, f"{error} It is set aside; what was there on {when} is used."
             return None, f"{error} It is set aside; that part counts as not painted."
@@ -130,10 +137,8 @@ class Sheets:
     def _stamped(self) -> list[Path]:
         return [f for f in self._files(HISTORY) if _is_stamp(f.name) and f.is_dir()]
 
-    def _keep(self, file: Path) -> None:
+    def _keep(self, file: Path, values: np.ndarray) -> None:
         """Keep a sheet as it is before it is written anew, unless one was kept a moment ago."""
-        if not file.exists():
-            return
         mine = sorted(f.name for f in self._stamped() if (f / file.name).exists())
         if mine and datetime.now(UTC) - _time_of(mine[-1]) < APART:
             return
@@ -141,7 +146,10 @@ class Sheets:
         # Without a generation more, the newest is still written.
         with suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            _link(file, kept)
+            if file.exists():
+                _link(file, kept)
+            else:  # nothing was painted there
+                _write_tiff(kept, np.zeros_like(values))
             self._prune(file.name, [*mine, kept.parent.name])
 
     def _prune(self, name: str, stamps: list[str]) -> None:
@@ -223,8 +231,10 @@ def _read_tiff(file: Path, shape: tuple[int, ...]) -> np.ndarray:
             if json.loads(page.description)["sha256"] != _digest(values):
                 raise ValueError("other pixels")
             return values
+    except (OSError, MemoryError) as error:
+        raise BadInput(f"{file} cannot be read now ({error}).") from error
     except Exception as error:  # a damaged file can fail in any way inside the reader
-        raise BadInput(f"{file} is damaged or cannot be read.") from error
+        raise _Damaged(f"{file} is damaged.") from error
 
 
 def _digest(values: np.ndarray) -> str:

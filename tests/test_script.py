@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -41,8 +43,8 @@ def test_the_script_gives_the_weights_of_the_run_and_so_does_its_command(
 
     text = script_of(folder, "again", config, model.card.current.steps)
     exec(compile(text, "script", "exec"), {})
-    command = next(line for line in text.splitlines() if line.startswith("    napari-unet "))
-    arguments = command.replace("--out again", "--out shell").split()[1:]
+    command = next(line for line in text.splitlines() if line.startswith("#     napari-unet "))
+    arguments = command.replace("--out again", "--out shell").split()[2:]
     assert main(arguments) == 0
 
     for name in ("again", "shell"):
@@ -77,3 +79,11 @@ def test_opening_what_is_no_project_is_refused(tmp_path, capsys):
     assert main(["open", str(tmp_path)]) == 2
 
     assert "is no project" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["C:\\Users\\me\\new.unet", 'it\'s a "project".unet'])
+def test_any_place_makes_a_script_that_can_be_read(place):
+    text = script_of(Path(place), "m", TrainConfig(), 3, start="before")
+
+    compile(text, "script", "exec")
+    assert "# The run went on from 'before'; this one begins with new weights." in text

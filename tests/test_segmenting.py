@@ -260,7 +260,8 @@ def drawn(labels: Any, probabilities: Any = None, spacing: tuple[float, ...] = (
 
 
 def objects_of(result: Result, config: ObjectConfig = WHOLE, ndim: int = 2) -> np.ndarray:
-    part(result, config, ndim)
+    result.ndim = ndim
+    part(result, config)
     assert result.objects is not None
     return result.objects
 
@@ -371,7 +372,7 @@ class TestObjects:
     def test_of_what_is_there_already(self):
         result = drawn(STACK)
 
-        (event,) = parted(result, WHOLE, 2)
+        (event,) = parted(result, WHOLE)
 
         assert (event.result, event.stopped) == (result, False)
         assert result.objects.max() == 4
@@ -381,7 +382,7 @@ class TestObjects:
         before = objects_of(result)
         control.stop()
 
-        (event,) = parted(result, ObjectConfig(min_size=9), 2, control)
+        (event,) = parted(result, ObjectConfig(min_size=9), control)
 
         assert event.stopped
         assert result.objects is before

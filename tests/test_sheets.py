@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from napari_unet import sheets as module
+from napari_unet.run import BadInput
 from napari_unet.sheets import EDGE, HISTORY, SHEETS, Sheets, places
 
 SHAPES = [(5, 7), (EDGE, EDGE + 1), (3, 40, 50), (2, 3, 20, EDGE + 9)]
@@ -107,18 +108,23 @@ class TestDamage:
         assert not found[:, EDGE:].any()
         assert len(problems) == 1
         assert "0000.0001.tif is damaged" in problems[0]
-        assert not file.exists()
+        assert not file.exists() or file.read_bytes() != damaged
         (aside,) = (tmp_path / module.DAMAGED).iterdir()
         assert aside.read_bytes() == damaged
         assert sheets.read()[1] == []
 
-    def test_is_mended_from_the_generation_before(self, tmp_path, labels):
+    def test_is_mended_from_the_generation_before(self, tmp_path, labels, monkeypatch):
         sheets = Sheets(tmp_path, labels.shape)
+        monkeypatch.setattr(module, "APART", timedelta(0))
+        monkeypatch.setattr(module, "_stamp", lambda: "20990301T120000")  # after all others
         write(sheets, 2 - labels)  # so that the first becomes a generation
         (tmp_path / SHEETS / "0000.0001.tif").write_bytes(b"")
 
         found, problems = sheets.read()
+        again, no_problems = sheets.read()
 
+        assert np.array_equal(found, again)
+        assert no_problems == []
         assert np.array_equal(found[:, EDGE:], labels[:, EDGE:])
         assert np.array_equal(found[:, :EDGE], 2 - labels[:, :EDGE])
         assert "is used" in problems[0]
@@ -195,7 +201,7 @@ class TestGenerations:
             clock.pass_(hours=1)
 
         assert [int(sheets.at(time).max()) for time in times] == [1, 2, 3]
-        assert len(sheets.generations()) == 2
+        assert len(sheets.generations()) == 3, "and when nothing was painted"
 
     def test_strokes_of_the_same_minutes_are_one(self, tmp_path, clock):
         sheets = Sheets(tmp_path, (8, 8))
@@ -204,7 +210,7 @@ class TestGenerations:
             clock.pass_(seconds=20)
 
         assert len(sheets.generations()) == 1
-        assert int(sheets.at(sheets.generations()[0]).max()) == 1
+        assert int(sheets.at(sheets.generations()[0]).max()) == 0, "before the first stroke"
 
     def test_old_ones_are_kept_by_day(self, tmp_path, clock):
         sheets = Sheets(tmp_path, (8, 8))
@@ -217,3 +223,29 @@ class TestGenerations:
         assert len(kept) <= module.NEWEST + module.DAYS
         assert clock.time - kept[-1] > timedelta(days=module.DAYS - 2)
         assert len(files(tmp_path, HISTORY)) == len(kept)
+
+    def test_what_was_painted_first_later_is_not_in_an_earlier_state(self, tmp_path, clock):
+        sheets, labels = Sheets(tmp_path, (8, 2 * EDGE)), np.zeros((8, 2 * EDGE), np.uint8)
+        labels[:, :EDGE] = 1
+        sheets.write((0, 0), labels)
+        before = clock.pass_(hours=1)
+        clock.pass_(hours=1)
+        labels[:, EDGE:] = 2
+        sheets.write((0, 1), labels)
+
+        assert np.unique(sheets.at(before)).tolist() == [0, 1]
+
+
+def test_a_sheet_that_cannot_be_read_now_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    labels = noise(9, 9)
+    write(Sheets(tmp_path, labels.shape), labels)
+
+    def fail(*args):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(tifffile, "TiffFile", fail)
+    with pytest.raises(BadInput, match="cannot be read now"):
+        Sheets(tmp_path, labels.shape).read()
+    monkeypatch.undo()
+
+    assert np.array_equal(Sheets(tmp_path, labels.shape).read()[0], labels)

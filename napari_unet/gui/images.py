@@ -238,6 +238,7 @@ class ImagesDock(QWidget):
         chosen = self._table.currentItem()
         key = chosen.data(IMAGE, KEY) if chosen is not None else None
         shown = self._keeping.key_of(self._work.image)
+        place = self._table.verticalScrollBar().value()
         with signals_blocked(self._table):
             self._table.clear()
             for each, card in self._cards().items():
@@ -245,6 +246,7 @@ class ImagesDock(QWidget):
                 self._table.addTopLevelItem(item)
                 if each == (key or shown):
                     self._table.setCurrentItem(item)
+        self._table.verticalScrollBar().setValue(place)
         self._on_filter_changed()
         self._refresh_buttons()
 

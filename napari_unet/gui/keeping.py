@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,9 @@ from napari.layers import Image
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from napari_unet.annotation import Region
+from napari_unet.annotation import Region, without
 from napari_unet.cards import list_models
-from napari_unet.config import Role
+from napari_unet.config import UNLABELLED, Role
 from napari_unet.gui.jobs import Failure, notify
 from napari_unet.gui.placing import matrix_of
 from napari_unet.io import Image as Pixels
@@ -47,6 +48,7 @@ class Keeping(QObject):
         for keys, by in ((NEXT, 1), (BEFORE, -1)):
             work.layers.bind_key(keys.replace("+", "-"), partial(self._on_key_pressed, by))
         work.session.classes_changed.connect(self._keep_settings)
+        work.session.config_changed.connect(self._keep_settings)
 
     def _on_key_pressed(self, by: int) -> None:
         try:
@@ -79,6 +81,9 @@ class Keeping(QObject):
         key = self._key_of(image, picture)
         if key is None:
             key = project.add(_pixels_of(image, picture), **_known_of(image, picture))
+            region = None
+        elif image not in self._keys:  # of a file that was painted on in this project before
+            np.copyto(labels, project.annotation(key), where=labels == UNLABELLED)
             region = None
         self._keys[image] = key
         self._names[key] = picture.name
@@ -125,12 +130,16 @@ class Keeping(QObject):
     def create(self, folder: Path) -> None:
         """Begin a project with a name; what was painted before stays in its own."""
         self._refuse_while_training()
+        self._end()
         self._begin(create_project(folder, classes=self._work.session.classes))
         remember(folder)
 
     def open(self, folder: Path) -> None:
         """Open a project, and the first of its images."""
         self._refuse_while_training()
+        if self.project is not None and self.project.folder.resolve() == folder.resolve():
+            raise BadInput(f"'{self.project.card.name}' is open already.")
+        self._end()
         project = open_project(folder)
         self._begin(project)
         remember(folder)
@@ -138,11 +147,6 @@ class Keeping(QObject):
         if project.card.model in list_models():
             self._work.use(project.card.model)
         self._tell_problems()
-        if project.read_only:
-            self._work.said.emit(
-                f"'{project.card.name}' is open in another program, or its folder cannot be "
-                "written to: what you paint here is not saved in it."
-            )
         first = next(iter(project.images), None)
         if first is not None:
             self.show(first)
@@ -156,25 +160,39 @@ class Keeping(QObject):
         copy = self.project.copy(folder)
         shown = {image: key for image, key in self._keys.items() if key in copy.images}
         held = {key: self.project.annotation(key) for key in shown.values()}
-        self._begin(copy, close_images=False)
+        names = {key: self._names.get(key, "") for key in shown.values()}
+        self._end(close_images=False)
+        self._begin(copy)
         for image, key in shown.items():
             self._keys[image] = key
+            self._names[key] = names[key]
             copy.hold(key, held[key])
         remember(folder)
         self.changed.emit()
 
-    def _begin(self, project: Project, close_images: bool = True) -> None:
-        before, self.project = self.project, None
-        if before is not None:
-            self._control.stop()
-            if close_images:
-                self._close_images()
+    def _end(self, close_images: bool = True) -> None:
+        """Close the project that is open; if it cannot be saved it stays open."""
+        if self.project is None:
+            return
+        self.project.save()
+        self._control.stop()
+        self.project.close()
+        if close_images:
+            self._close_images()
+        self.project = None
         self._keys.clear()
         self._names.clear()
+
+    def _begin(self, project: Project) -> None:
         self.project = project
         self._control = Control()
         saving = project.saving(self._control)
         self._work.jobs.start("saving", saving, self._control, self._on_event)
+        if project.read_only:
+            self._work.said.emit(
+                f"'{project.card.name}' is open in another program, or its folder cannot be "
+                "written to: what you paint here is not saved in it."
+            )
         self.opened.emit()
         self.changed.emit()
 
@@ -247,6 +265,7 @@ class Keeping(QObject):
         pixels, card = self.project.read(key), self.project.images[key]
         for image in list(self._keys):
             self._release(image)
+        self._work.session.remove(self._names.pop(key, ""))  # it is learned as it is open
         layer = self._work.layers.open(pixels, card)
         self._keys[layer] = key
         self._work.work_on(layer, (), card.shown == "leading")
@@ -266,6 +285,8 @@ class Keeping(QObject):
         """Set what somebody says of an image, such as a note or what it is used for."""
         assert self.project is not None
         self.project.change(key, **values)
+        if "role" in values:
+            self._work.session.set_role(self._names.get(key, ""), values["role"])
         self.changed.emit()
 
     def locate(self, key: str, file: Path) -> str:
@@ -294,8 +315,8 @@ class Keeping(QObject):
         assert self.project is not None
         for image in [i for i, k in self._keys.items() if k == key]:
             self._work.layers.close(image)
-            self._keys.pop(image, None)
         self.project.remove(key)
+        self._work.session.remove(self._names.pop(key, ""))
         self.changed.emit()
 
     def _release(self, image: Image) -> None:
@@ -307,11 +328,45 @@ class Keeping(QObject):
         if learned:
             self._learn(key)
 
-    def leave(self, image: Image) -> None:
-        """An image, or its annotation, is not open any more; on disk it stays."""
-        key = self._keys.pop(image, None)
+    def let_go(self, image: Image) -> None:
+        """An image is not painted on any more; what was painted stays on disk."""
+        key = self._keys.get(image)
         if self.project is not None and key in self.project.images:
             self.project.let_go(key)
+
+    def leave(self, image: Image) -> None:
+        """An image is not open any more."""
+        self.let_go(image)
+        self._keys.pop(image, None)
+
+    def renumber(self, number: int) -> list[str]:
+        """A class goes: take it out of images that are not open; those that were learned from."""
+        project, learned = self.project, []
+        if project is None:
+            return []
+        for key in [k for k, c in project.images.items() if c.painted]:
+            if key in self._keys.values():
+                continue
+            classes = len(self._work.session.classes)
+            project.hold(key, without(project.annotation(key), number, classes))
+            project.paint(key)
+            name = self._names.get(key, "")
+            if name in self._work.session.pictures:
+                self._work.session.remove(name)
+                learned.append(key)
+            project.let_go(key)
+        return learned
+
+    def learn(self, keys: Iterable[str]) -> None:
+        """Have images learned that are not open."""
+        for key in keys:
+            self._learn(key)
+
+    @property
+    def has_strokes(self) -> bool:
+        """Whether anything is painted in the project."""
+        images = {} if self.project is None else self.project.images
+        return any(card.painted for card in images.values())
 
     def _learn(self, key: str) -> None:
         """Have an image learned that is not open."""
@@ -372,4 +427,7 @@ def _known_of(image: Image, picture: Picture) -> dict[str, Any]:
 
 def _shown(image: Pixels) -> dict[str, Any]:
     color = image.n_channels == 3 and image.data.dtype == np.uint8
-    return {"shown": "rgb" if color else "leading" if image.n_channels > 1 else "plain"}
+    shown = "rgb" if color else "leading" if image.n_channels > 1 else "plain"
+    lead = len(image.spatial_shape) - len(image.spacing)
+    matrix = np.diag((*(1.0,) * lead, *image.spacing, 1.0))
+    return {"shown": shown, "matrix": tuple(map(tuple, matrix.tolist()))}

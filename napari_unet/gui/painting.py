@@ -34,7 +34,9 @@ class Painting(QObject):
         layer.events.data.connect(self._on_layer_data)
 
     def close(self) -> None:
+        """Watch no longer; what was not told of yet is told of."""
         self._timer.stop()
+        self._on_timer_timeout()
         self.layer.events.paint.disconnect(self._on_layer_paint)
         self.layer.events.set_data.disconnect(self._on_layer_set_data)
         self.layer.events.data.disconnect(self._on_layer_data)

@@ -69,7 +69,8 @@ def picture_of(name: str, image: Image, others: Sequence[Image], leading: bool) 
         if all(i < len(f) for f in further)
     ]
     n = len(stacked[0].shape) - 1
-    spacing = tuple(float(s) for s in image.scale[-n:])
+    # Scale, rotation and affine together: how far apart two pixels are in the world.
+    spacing = tuple(np.linalg.norm(matrix_of(image)[:-1, :-1], axis=0)[-n:].tolist())
     return Picture(name, stacked[0], spacing, str(image.units[-1]), tuple(stacked[1:]))
 
 

@@ -64,7 +64,8 @@ class SegmentDock(QWidget):
         self._results: WeakKeyDictionary[Image, Result] = WeakKeyDictionary()
         self._images: dict[Picture, Image] = {}  # of the pictures that are being segmented
         self._control: Control | None = None
-        self._keys: list[str] = []  # of the project's images that are segmented into a folder
+        self._keys: list[str] = []  # of the project's images that go into a folder, in order
+        self._parting: ObjectConfig | None = None  # how objects are being told apart
         self._drawn = 0.0
         self._make_widgets()
         self._lay_out()
@@ -162,7 +163,7 @@ class SegmentDock(QWidget):
         self, model: Any, config: PredictConfig, control: Control
     ) -> Iterator[Event] | None:
         objects = ObjectConfig(**self._objects.value()) if self._as_objects else None
-        scope = self._scope.currentText()
+        scope, self._keys = self._scope.currentText(), []
         if scope == PROJECT:
             return self._events_of_project(model, config, control, objects)
         if scope != FOLDER:
@@ -245,7 +246,7 @@ class SegmentDock(QWidget):
             self._draw_growing()
         elif isinstance(event, Written):
             self._status.setText(f"{event.done} of {event.total}: {event.path.name}")
-            if self._scope.currentText() == PROJECT:
+            if self._keys:
                 key = self._keys[event.done - 1]
                 self._work.keeping.change(key, predicted=now(), exported=now())
         elif isinstance(event, Segmented):
@@ -272,6 +273,9 @@ class SegmentDock(QWidget):
         elif stopped:
             self._status.setText("Cancelled; what was done until then is shown.")
         self._refresh()
+        parting, self._parting = self._parting, None
+        if parting not in (None, ObjectConfig(**self._objects.value())):
+            self._on_objects_changed()  # they were set otherwise meanwhile
 
     def _show(self, result: Result) -> None:
         """Lay a result over its image, in the layers that are its own."""
@@ -330,9 +334,8 @@ class SegmentDock(QWidget):
         from napari_unet.segmenting import parted
 
         self._control = Control()
-        objects = ObjectConfig(**self._objects.value())
-        ndim = 3 if self._work.session.volumes else 2
-        events = parted(result, objects, ndim)
+        self._parting = ObjectConfig(**self._objects.value())
+        events = parted(result, self._parting, self._control)
         self._bar.setRange(0, 0)
         self._bar.show()
         self._work.jobs.start("parting", events, self._control, self._on_event, self._on_end)

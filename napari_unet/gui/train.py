@@ -8,6 +8,7 @@ from collections.abc import Callable
 import napari
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QCheckBox, QFormLayout, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_unet.config import TrainConfig
 from napari_unet.gui.curve import Curve
@@ -134,6 +135,7 @@ class TrainDock(QWidget):
         for signal, slot in (
             (session.annotation_changed, self._on_annotation_changed),
             (session.model_changed, self._on_session_model_changed),
+            (session.config_changed, self._on_session_config_changed),
             (self._work.kept, self._draw),
             (self._work.run_started, self._on_work_run_started),
             (self._work.run_ended, self._on_work_run_ended),
@@ -204,6 +206,10 @@ class TrainDock(QWidget):
         """Whether its dock is; one that was closed may live on for as long as Python holds it."""
         return self._work.parent() in (self.window(), self.window().parent())
 
+    def _on_session_config_changed(self) -> None:
+        with signals_blocked(self._form):
+            self._form.setValue(self._work.session.config)
+
     def _on_session_model_changed(self) -> None:
         model = self._work.session.model
         self._from.set_in_use(None if model is None else model.card.name)
@@ -236,6 +242,8 @@ class TrainDock(QWidget):
         session = self._work.session
         progress = session.progress
         phase = progress.phase
+        with signals_blocked(self._volumes):
+            self._volumes.setChecked(session.volumes)
         self._start.setText("Resume" if phase == "paused" else "Start")
         self._start.setEnabled(phase in ("idle", "done", "paused") and session.ready)
         self._pause.setEnabled(phase in ("learning", "resting"))

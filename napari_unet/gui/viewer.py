@@ -50,6 +50,7 @@ class Layers:
 
     def __init__(self, viewer: napari.Viewer) -> None:
         self.viewer = viewer
+        self.taken: Callable[[], set[str]] = set  # names that no other picture may have
         self.hiding = False  # whether it is we who take the live overlay away
         self._pictures: dict[tuple[Any, ...], Picture] = {}
         self._names: WeakKeyDictionary[Image, str] = WeakKeyDictionary()  # when last looked at
@@ -109,7 +110,7 @@ class Layers:
         """An image, with further ones as channels, as the engine reads it; the same each time."""
         key = (image, tuple(others), leading)
         if key not in self._pictures:
-            taken = {p.name for p in self._pictures.values()}
+            taken = {p.name for p in self._pictures.values()} | self.taken()
             name = image.name if image.name not in taken else f"{image.name} ({len(taken)})"
             self._pictures[key] = picture_of(name, image, others, leading)
         return self._pictures[key]
@@ -316,9 +317,9 @@ class Layers:
             wide = np.eye(len(matrix) + 1)  # first an axis of channels
             wide[1:, 1:] = matrix
             matrix = wide
-        layer = Image(
-            data if color or leading else data[0], name=card.name, rgb=color, affine=matrix
-        )
+        shown = data if color or leading else data[0]
+        units = (card.unit,) * (shown.ndim - color)
+        layer = Image(shown, name=card.name, rgb=color, affine=matrix, units=units)
         self.viewer.add_layer(layer)
         self.viewer.layers.selection.active = layer
         return layer

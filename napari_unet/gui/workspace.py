@@ -12,9 +12,9 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.annotation import Region
+from napari_unet.annotation import Region, without
 from napari_unet.cards import free_name, library_folder
-from napari_unet.config import BACKGROUND, UNLABELLED
+from napari_unet.config import BACKGROUND
 from napari_unet.gui.jobs import Failure, Job, Jobs, notify
 from napari_unet.gui.keeping import Keeping
 from napari_unet.gui.painting import Painting
@@ -68,11 +68,13 @@ class Workspace(QObject):
         self.layers = Layers(viewer)
         self.jobs = Jobs(self)
         self.keeping = Keeping(self)
+        self.layers.taken = lambda: set(self.session.pictures)
         self.image: Image | None = None
         self.channels: tuple[Image, ...] = ()  # further ones
         self.leading = False  # whether the image's first axis is its channels
         self._works: dict[Labels, _Work] = {}
         self._run: Job | None = None
+        self._starting = False
         self._again = False  # whether to start once more when the run that is stopping has ended
         self._seen: Seen | None = None  # the last look, which becomes the model's picture
         self._held = False  # whether training waits for segmenting
@@ -112,9 +114,10 @@ class Workspace(QObject):
         if picture.shape != layer.data.shape:
             self._misfits(layer)
             return
-        self._works[layer].picture = picture
+        work = self._works[layer]
+        work.picture = picture
         try:
-            self.session.add(picture, layer.data)
+            self.session.add(picture, layer.data, self.keeping.role_of(work.image))
         except BadInput as error:
             self._leave(layer)
             self.said.emit(str(error))
@@ -169,7 +172,7 @@ class Workspace(QObject):
             return
         self.keeping.paint(work.image, picture, layer.data, region)
         if region is None:
-            self.session.add(picture, layer.data)
+            self.session.add(picture, layer.data, self.keeping.role_of(work.image))
         else:
             self.session.paint(picture.name, region)
 
@@ -187,15 +190,13 @@ class Workspace(QObject):
 
     def remove_class(self, number: int) -> None:
         """Forget a class and what was painted of it; the later ones move up."""
-        for layer, work in self._works.items():
-            data = layer.data
-            values = data.copy()
-            values[data == number] = UNLABELLED
-            later = (data > number) & (data <= len(self.session.classes))
-            values[later] -= 1
-            work.painting.set(tuple(slice(0, n) for n in data.shape), values)
         classes = self.session.classes
+        for layer, work in self._works.items():
+            values = without(layer.data, number, len(classes))
+            work.painting.set(tuple(slice(0, n) for n in values.shape), values)
+        learned = self.keeping.renumber(number)
         self.session.classes = classes[: number - 1] + classes[number:]
+        self.keeping.learn(learned)
 
     # --- training ---
 
@@ -203,7 +204,13 @@ class Workspace(QObject):
         """Start a run from random weights, a model, or a model's name or path."""
         if self._run is not None and not self.session.training:
             raise BadInput("The run before is about to end; press Start again in a moment.")
-        self.keeping.fill()
+        if self._starting:
+            return
+        self._starting = True  # what is taken in now may ask for a start by itself
+        try:
+            self.keeping.fill()
+        finally:
+            self._starting = False
         events = self.session.train(start, self._name_for(start))
         assert self.session.control is not None
         self._run = self.jobs.start(
@@ -218,7 +225,7 @@ class Workspace(QObject):
         self.session.stop()
 
     def _name_for(self, start: Any) -> str:
-        """One that is gone on from keeps its name; a new one is called as the project or a picture."""
+        """One that is gone on from keeps its name; a new one has the project's, or a picture's."""
         if start is None:
             return free_name(self.keeping.name or next(iter(self.session.pictures), "model"))
         if isinstance(start, str | Path):
@@ -261,7 +268,8 @@ class Workspace(QObject):
 
     def _on_model_loaded(self, event: Event) -> None:
         if isinstance(event, Loaded):
-            if not any(self.session.counts) and not self.session.training:
+            painted = any(self.session.counts) or self.keeping.has_strokes
+            if not painted and not self.session.training:
                 self.session.classes = event.model.card.classes
             self.session.model = event.model
 
@@ -323,7 +331,9 @@ class Workspace(QObject):
         for layer, work in list(self._works.items()):
             if gone in (layer, work.image):
                 self._leave(layer)
-                self.keeping.leave(work.image)
+                self.keeping.let_go(work.image)
+        if isinstance(gone, Image):
+            self.keeping.leave(gone)
         if role_of(gone) == LIVE and self.session.look.on and not self.layers.hiding:
             self.session.look.on = False
             self.live_changed.emit(False)
@@ -346,9 +356,9 @@ class Workspace(QObject):
 
     def _leave(self, layer: Labels) -> None:
         """An annotation no longer counts; its layer, if it is there, stays."""
+        self._works[layer].painting.close()  # with it the last stroke is told of
         work = self._works.pop(layer)
         self.session.remove(work.picture.name)
-        work.painting.close()
         work.painting.deleteLater()
 
     def close(self) -> None:

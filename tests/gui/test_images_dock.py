@@ -223,7 +223,7 @@ def test_an_earlier_state_is_painted_again_and_can_be_undone(three, monkeypatch)
     saved(three)
     keeping = three.work.keeping
     key = keeping.key_of(three.work.image)
-    (time,) = keeping.generations(key)
+    time, _before_the_first = keeping.generations(key)
 
     keeping.restore(key, time)
 
@@ -294,3 +294,71 @@ def test_a_run_is_copied_as_a_script(three, tmp_path):
     assert "import napari_unet as nu" in script
     assert f"{str(tmp_path / 'mine')!r}" in script
     assert "width=4" in script
+
+
+def test_removing_a_class_renumbers_images_that_are_not_open(three):
+    three.session.classes = class_table(["cell", "gland"])
+    three.paint(1, slice(0, 5))
+    three.paint(2, slice(5, 9))
+    three.click("images.next")
+    three.paint(2, slice(0, 3))
+
+    three.work.remove_class(1)
+    saved(three)
+
+    assert three.counts == (0, 7 * 96)
+    project = three.work.keeping.project
+    first, second, _ = (project.sheets(key).read()[0] for key in project.images)
+    assert np.unique(first[:5]).tolist() == [0]
+    assert np.unique(first[5:9]).tolist() == [1]
+    assert np.unique(second[:3]).tolist() == [1]
+
+
+def test_an_image_to_judge_by_is_not_trained_on(three):
+    three.paint_both()
+    three.click("images.next")
+    three.paint_both()
+    three.work.keeping.change(three.work.keeping.key_of(three.work.image), role="hold out")
+
+    three.train()
+    three.until(lambda: three.session.progress.dice is not None)
+    three.stop()
+
+    assert three.session.progress.held_out == 2 * 64 * 32
+
+
+def test_deleting_the_annotation_layer_loses_nothing(three):
+    three.paint(1, slice(0, 5))
+    three.viewer.layers.remove("im0: annotation")
+    assert three.counts == (0, 0)
+
+    three.click("annotate.new")
+
+    assert three.annotation.data.sum() == 5 * 96
+    three.paint(1, slice(5, 6))
+    saved(three)
+    assert len(three.work.keeping.project.images) == 3
+
+
+def test_a_project_without_a_lock_is_not_painted_on_in_silence(
+    three, open_window, tmp_path, monkeypatch
+):
+    three.wait(0)
+    answer(monkeypatch, "ask_folder", tmp_path / "mine")
+
+    three.click("images.open")
+
+    assert "'mine' is open already." in three.text("images.status")
+    assert not three.work.keeping.project.read_only
+
+
+def test_a_layer_of_a_file_that_was_painted_before_brings_its_strokes(three, files):
+    three.paint(1, slice(0, 5))
+    three.click("images.next")
+    three.viewer.open(str(files[0]), plugin="napari")
+    three.viewer.layers.selection.active = three.viewer.layers["im0"]
+
+    three.click("annotate.new")
+
+    assert three.annotation.data.sum() == 5 * 96
+    assert len(three.work.keeping.project.images) == 3

@@ -81,8 +81,8 @@ def test_only_what_was_asked_for_is_segmented(open_window, scope, names):
     found = results(window)
     assert sorted(found) == names
     mask = found["im: mask"].data.copy()
-    # Read in another way, a probability of a half may fall to the other side.
-    assert (mask[region] == predicted(window, stack)[region]).mean() > 0.99
+    # The norms of a net look at what it is given: a part is not quite as the whole.
+    assert (mask[region] == predicted(window, stack)[region]).mean() > 0.9
     mask[region] = 0
     assert not mask.any()
     if "second: mask" in names:
