@@ -250,6 +250,73 @@ def test_a_disk_that_fails_is_told_of_once_and_written_when_it_is_back(
     assert np.array_equal(project.sheets(key).read()[0], labels)
 
 
+def test_whatever_goes_wrong_in_a_save_it_is_tried_again(project, monkeypatch):
+    monkeypatch.setattr("napari_unet.project.AGAIN_SECONDS", 0.05)
+    key = project.add(as_image(picture(), name="made"))
+    labels = painted(project, key)
+    write, failing = Project._write, [3]
+
+    def fail(self, key, place):
+        failing[0] -= 1
+        if failing[0] >= 0:
+            raise RuntimeError("nobody thought of this")
+        write(self, key, place)
+
+    monkeypatch.setattr(Project, "_write", fail)
+    control, events = Control(), []
+    for event in project.saving(control):
+        events.append(event)
+        if isinstance(event, Saved):
+            control.stop()
+
+    assert [type(e) for e in events] == [NotSaved, Saved]
+    assert "nobody thought of this" in events[0].why
+    assert np.array_equal(project.sheets(key).read()[0], labels)
+
+
+def test_a_lazy_image_that_knows_no_size_in_bytes_is_copied(project):
+    from napari_unet.io import Image
+    from napari_unet.pictures import channels_first
+
+    planes = [picture(0), picture(1)]
+    lazy = channels_first(planes)
+    key = project.add(Image(lazy, "CYX", "two", "CYX", (1.0, 1.0)))
+
+    again = reopened(project)
+
+    assert np.array_equal(again.read(key).data, np.stack(planes))
+    again.close()
+
+
+def test_what_is_let_go_with_its_last_stroke_is_written_first(project):
+    key = project.add(as_image(picture(), name="made"))
+    labels = painted(project, key)
+    project.let_go(key)
+
+    project.save()
+
+    assert np.array_equal(project.annotation(key), labels)
+    assert project.annotation(key) is not labels
+
+
+def test_a_copy_goes_on_by_itself_and_finds_its_images(project, tmp_path):
+    made = project.add(as_image(picture(), name="made"))
+    filed = project.add(read_image(put_file(tmp_path / "images", seed=1)))
+    painted(project, made)
+
+    copy = project.copy(tmp_path / "far" / "away" / "other.unet")
+    labels = painted(copy, made, 2)
+    copy.close()
+    shutil.rmtree(project.folder / IMAGES / made)
+
+    again = open_project(copy.folder)
+    assert again.card.name == "other"
+    assert np.array_equal(again.annotation(made), labels)
+    assert np.array_equal(again.read(made).data[0], picture())
+    assert np.array_equal(again.read(filed).data[0], picture(1))
+    again.close()
+
+
 # ---- damage
 
 
