@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -68,14 +69,11 @@ def put_sound(folder: Path, name: str = "cells", versions: int = 1) -> Path:
 
 
 def picture(color: str, width: int = 60, height: int = 40) -> bytes:
-    from qtpy.QtCore import QBuffer
-    from qtpy.QtGui import QColor, QImage
+    from PIL import Image
 
-    image = QImage(width, height, QImage.Format.Format_RGB32)
-    image.fill(QColor(color))
-    buffer = QBuffer()
-    image.save(buffer, "PNG")
-    return bytes(buffer.data())
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), color).save(file, "PNG")
+    return file.getvalue()
 
 
 class Driver:
