@@ -167,6 +167,11 @@ class Session:
         else:
             self.paint(picture.name)
 
+    def labelled(self, name: str) -> int:
+        """Painted pixels of a picture."""
+        mine, items = self._items.get(name, set()), self._set.items if self._set else ()
+        return sum(item.labelled for item in items if item.name in mine)
+
     def set_role(self, name: str, role: Role) -> None:
         """Say what a picture's annotation is for; what was trained on is not judged by."""
         painted = self._painted.get(name)

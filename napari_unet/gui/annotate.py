@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import napari
-import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -24,7 +24,6 @@ from napari_unet.config import SegClass
 from napari_unet.gui.adopting import HOWS, adopt, parse_mapping, suggest_mapping
 from napari_unet.gui.classes import ClassTable
 from napari_unet.gui.forms import Folded
-from napari_unet.gui.painting import Painting
 from napari_unet.gui.parts import beside, combo, fill, follow, named, push, text
 from napari_unet.gui.welcome import Welcome
 from napari_unet.gui.workspace import Workspace
@@ -223,7 +222,10 @@ class AnnotateDock(QWidget):
     def _on_annotation_changed(self) -> None:
         counts = self._work.session.counts
         self._classes.setCounts(counts)
-        self._share.setText(_share_in_words(self._work.painting, sum(counts)))
+        picture = self._work.picture
+        if picture is not None:
+            labelled = self._work.session.labelled(picture.name)
+            self._share.setText(_share_in_words(labelled, math.prod(picture.shape)))
         self._refresh_buttons()
 
     def _here(self) -> Region:
@@ -280,11 +282,10 @@ class AnnotateDock(QWidget):
             self._say(str(error))
 
 
-def _share_in_words(painting: Painting | None, total: int) -> str:
-    """How much is painted: of this image, and in all."""
-    if painting is None or not total:
+def _share_in_words(labelled: int, pixels: int) -> str:
+    """How much of an image is painted."""
+    if not labelled:
         return "Nothing is painted yet."
-    data = painting.layer.data
-    share = np.count_nonzero(data) / data.size
-    here = "less than 0.1 %" if 0 < share < 0.001 else f"{share:.1%}".replace("%", " %")
+    share = labelled / pixels
+    here = "less than 0.1 %" if share < 0.001 else f"{share:.1%}".replace("%", " %")
     return f"{here} of this image is painted."

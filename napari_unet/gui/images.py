@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from html import escape
 
 import napari
 from qtpy.QtCore import QPoint, QSize, Qt
@@ -264,7 +265,7 @@ class ImagesDock(QWidget):
         project = self._keeping.project
         if project is not None:
             item.setIcon(IMAGE, QIcon(str(project.thumbnail(key))))
-            item.setToolTip(IMAGE, str(project.file(key)))
+            item.setToolTip(IMAGE, escape(str(project.file(key))))
         return item
 
     def _on_keeping_opened(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -292,9 +293,17 @@ class Keeping(QObject):
     def locate(self, key: str, file: Path) -> str:
         """Point an image to where it is now."""
         assert self.project is not None
-        self.project.locate(key, file)
+        project = self.project
+        project.locate(key, file)
+        others = [k for k in project.images if not project.file(k).exists()]
+        for other in others:  # those beside it, by their names and pixels
+            beside = file.parent / project.file(other).name
+            with suppress(BadInput):
+                project.locate(other, beside)
         self.changed.emit()
-        return f"'{self.project.images[key].name}' is at {file} now."
+        found = sum(project.file(k).exists() for k in others)
+        more = f"; so {'is' if found == 1 else 'are'} {found} more" if found else ""
+        return f"'{project.images[key].name}' is in {file.parent} now{more}."
 
     def generations(self, key: str) -> list[datetime]:
         """The times at which what is painted on an image was kept, the newest first."""

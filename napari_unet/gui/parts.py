@@ -39,6 +39,7 @@ def text(name: str, words: str = "") -> QLabel:
     """A line of text that wraps, and can be copied."""
     label = named(QLabel(words), name)
     label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)  # names of images and classes may be anything
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     return label

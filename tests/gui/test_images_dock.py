@@ -362,3 +362,34 @@ def test_a_layer_of_a_file_that_was_painted_before_brings_its_strokes(three, fil
 
     assert three.annotation.data.sum() == 5 * 96
     assert len(three.work.keeping.project.images) == 3
+
+
+def test_script_text_in_names_is_shown_as_it_is(open_window, image):
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QLabel
+
+    name = "<img src='file:///etc/hostname'><script>alert(1)</script><b>x"
+    window = open_window(image, name=name)
+    window.click("column.images.toggle")
+    window.session.classes = class_table([name])
+    window.paint_both()
+    window.until(lambda: len(rows(window)) == 1)
+
+    assert rows(window)[0][0] == name
+    labels = window.window.findChildren(QLabel)
+    ours = [label for label in labels if label.objectName().startswith("unet.")]
+    assert len(ours) > 5
+    assert {label.textFormat() for label in ours} == {Qt.TextFormat.PlainText}
+
+
+def test_others_that_were_moved_along_are_found_with_the_first(three, files, tmp_path, monkeypatch):
+    three.click("images.next")
+    saved(three)
+    files[0].parent.rename(tmp_path / "elsewhere")
+    answer(monkeypatch, "ask_images", [tmp_path / "elsewhere" / "im0.tif"])
+    table = three.find("images.table")
+    table.setCurrentItem(table.topLevelItem(0))
+
+    three.click("images.locate")
+
+    assert three.text("images.status").endswith("elsewhere now; so are 2 more.")
