@@ -45,6 +45,8 @@ class Keeping(QObject):
         self.project: Project | None = None
         self._keys: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
         self._names: dict[str, str] = {}  # by which the session knows what is learned from
+        self._opened = False  # whether the project was there before
+        self._left_out: set[str] = set()  # images that cannot be learned with the others
         self._control = Control()
         for keys, by in ((NEXT, 1), (BEFORE, -1)):
             work.layers.bind_key(keys.replace("+", "-"), partial(self._on_key_pressed, by))
@@ -143,6 +145,7 @@ class Keeping(QObject):
         self._end()
         project = open_project(folder)
         self._begin(project)
+        self._opened = True
         remember(folder)
         self._work.session.open(project)
         if project.card.model in list_models():
@@ -185,7 +188,7 @@ class Keeping(QObject):
         self._names.clear()
 
     def _begin(self, project: Project) -> None:
-        self.project = project
+        self.project, self._opened = project, False
         self._control = Control()
         saving = project.saving(self._control)
         self._work.jobs.start("saving", saving, self._control, self._on_event)
@@ -387,13 +390,17 @@ class Keeping(QObject):
         if self.project is None:
             return
         self._keep_settings()
+        if self.project.is_scratch and not self._opened:  # what was closed was done with
+            return
         learned, shown = self._work.session.pictures, set(self._keys.values())
         for key, card in self.project.images.items():
             if card.painted and key not in shown and self._names.get(key) not in learned:
                 try:
                     self._learn(key)
                 except BadInput as error:
-                    notify(Failure(f"'{card.name}' is left out: {error}"))
+                    if key not in self._left_out:
+                        notify(Failure(f"'{card.name}' is left out: {error}"))
+                    self._left_out.add(key)
         self._tell_problems()
 
     def note_training(self) -> None:

@@ -1,0 +1,361 @@
+"""A user who paints and corrects while something learns: Dice over the seconds of their time.
+
+    python benchmarks/simulated_user.py --data DIR [--sets NAME ...] [--methods ours forest monai]
+
+The user looks at the newest mask of an image, paints a capsule inside the largest region that is
+wrong, as thick as fits and never across a true border, and goes on to the next image after some
+strokes. A stroke takes 0.4 s and its length at 400 px/s; so long does the method learn. What the
+user, the scoring and the evaluation cost is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import rivals
+import torch
+from common import RESULTS, SETS, Item, Target, dice, load_set, machine, split, table, write_report
+
+import napari_unet as nu
+from napari_unet.annotation import TrainingSet
+from napari_unet.config import BACKGROUND, TrainConfig, class_table
+from napari_unet.run import Control, Peeked
+from napari_unet.training import train
+
+K = 3  # images to paint on
+PER_STROKE, SPEED = 0.4, 400.0  # seconds to look and move; pixels in a second
+THICKEST, LONGEST, THINNEST = 12, 60, 1.5  # radius and length of a stroke, in pixels
+STROKES = 6  # on one image before the next
+TIMES = (15.0, 30.0, 60.0, 120.0)
+LOOK_SHARE = 0.12  # of the time goes into the mask the user looks at, as in the viewer
+FOREST_PIXELS = 20_000
+LEAST_WRONG = 20  # pixels, below which there is nothing to correct
+
+
+class Method(Protocol):
+    """Something that learns from strokes."""
+
+    def learn(self, annotations: Sequence[np.ndarray], seconds: float) -> None:
+        """Learn for so long from what is painted now."""
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """The mask of an image as far as it has learned; nothing at first."""
+
+
+class Ours:
+    """The engine with every setting at its default."""
+
+    def __init__(self, images: Sequence[np.ndarray], seed: int) -> None:
+        self.images = [np.moveaxis(np.atleast_3d(i), -1, 0) for i in images]
+        self.set = TrainingSet(class_table(1))
+        for number, image in enumerate(self.images):
+            self.set.add(str(number), image)
+        self.control = Control()
+        # It must not rest and wait for the user, who waits for it.
+        self.config = TrainConfig(seed=seed, patience=10**6)
+        self.events: Iterator | None = None
+        self.debt = 0.0
+
+    def learn(self, annotations: Sequence[np.ndarray], seconds: float) -> None:
+        for number, annotation in enumerate(annotations):
+            self.set.annotate(str(number), annotation)
+        if (self.set.counts == 0).any():
+            return
+        if self.events is None:
+            self.events = train(self.config, self.set, self.control)
+        end = time.perf_counter() + seconds - self.debt
+        while time.perf_counter() < end:
+            next(self.events)
+        self.debt = max(0.0, time.perf_counter() - end)
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        if self.events is None:
+            return np.zeros(image.shape[:2], np.uint8)
+        self.control.ask()
+        peeked = next(e for e in self.events if isinstance(e, Peeked))
+        start = time.perf_counter()
+        mask = nu.predict(peeked.model, image)
+        self.debt += LOOK_SHARE * (time.perf_counter() - start)
+        return mask
+
+
+class Forest:
+    """A random forest on multiscale features, fitted anew as often as there is time for it."""
+
+    def __init__(self, images: Sequence[np.ndarray], seed: int) -> None:
+        self.features = [rivals.features(image) for image in images]
+        self.images, self.seed = images, seed
+        self.forest, self.left = None, 0.0
+
+    def learn(self, annotations: Sequence[np.ndarray], seconds: float) -> None:
+        from sklearn.ensemble import RandomForestClassifier
+
+        self.left += seconds
+        rows = [f[a.ravel() > 0] for f, a in zip(self.features, annotations, strict=True)]
+        truth = np.concatenate([a[a > 0] for a in annotations]) == 1
+        if self.left <= 0 or len(np.unique(truth)) < 2:
+            return
+        start = time.perf_counter()
+        chosen = np.random.default_rng(self.seed).permutation(len(truth))[:FOREST_PIXELS]
+        forest = RandomForestClassifier(100, max_depth=20, n_jobs=2, random_state=self.seed)
+        self.forest = forest.fit(np.concatenate(rows)[chosen], truth[chosen])
+        self.left = min(0.0, self.left - (time.perf_counter() - start))
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        if self.forest is None:
+            return np.zeros(image.shape[:2], np.uint8)
+        known = [f for i, f in zip(self.images, self.features, strict=True) if i is image]
+        rows = known[0] if known else rivals.features(image)
+        return self.forest.predict(rows).reshape(image.shape[:2]).astype(np.uint8)
+
+
+class Monai:
+    """MONAI's BasicUNet with the common recipe, and a loss only where something is painted."""
+
+    def __init__(self, images: Sequence[np.ndarray], seed: int) -> None:
+        torch.manual_seed(seed)
+        self.planes = [np.ascontiguousarray(np.moveaxis(rivals.scaled(i), -1, 0)) for i in images]
+        self.net = rivals.basic_unet(self.planes[0].shape[0])
+        self.optimiser = torch.optim.Adam(self.net.parameters(), 1e-3)
+        self.random = np.random.default_rng(seed)
+        self.debt, self.trained = 0.0, False
+
+    def learn(self, annotations: Sequence[np.ndarray], seconds: float) -> None:
+        if len({int(v) for a in annotations for v in np.unique(a)} - {0}) < 2:
+            return
+        end = time.perf_counter() + seconds - self.debt
+        self.net.train()
+        while time.perf_counter() < end:
+            self._step(annotations)
+        self.debt = max(0.0, time.perf_counter() - end)
+        self.trained = True
+
+    def _step(self, annotations: Sequence[np.ndarray]) -> None:
+        painted = [i for i, a in enumerate(annotations) if a.any()]
+        batch, truth = [], []
+        for i in self.random.choice(painted, rivals.BATCH):
+            y, x = self._corner(annotations[i])
+            turn, flip = self.random.integers(4), 1 - 2 * self.random.integers(2)
+            for source, into in ((self.planes[i], batch), (annotations[i][None], truth)):
+                cut = source[:, y : y + rivals.PATCH, x : x + rivals.PATCH]
+                into.append(np.rot90(cut, turn, (1, 2))[:, :, ::flip].copy())
+        self.optimiser.zero_grad()
+        logits = self.net(torch.from_numpy(np.stack(batch)))
+        _masked_loss(logits, torch.from_numpy(np.stack(truth))[:, 0]).backward()
+        self.optimiser.step()
+
+    def _corner(self, annotation: np.ndarray) -> tuple[int, ...]:
+        """A patch with something painted in it."""
+        place = self.random.choice(np.argwhere(annotation))
+        low = [max(0, p - rivals.PATCH + 1) for p in place]
+        high = [min(p, n - rivals.PATCH) for p, n in zip(place, annotation.shape, strict=True)]
+        return tuple(
+            int(self.random.integers(min(a, b), b + 1)) for a, b in zip(low, high, strict=True)
+        )
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        if not self.trained:
+            return np.zeros(image.shape[:2], np.uint8)
+        return rivals.monai_predict(self.net.eval(), image)
+
+
+def _masked_loss(logits: torch.Tensor, painted: torch.Tensor) -> torch.Tensor:
+    """Dice and cross-entropy over the painted pixels alone."""
+    known, truth = painted > 0, (painted == 1).long()
+    entropy = torch.nn.functional.cross_entropy(logits, truth, reduction="none")[known].mean()
+    p = logits.softmax(1)[:, 1][known]
+    t = truth[known].float()
+    return entropy + 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
+
+
+METHODS = {"ours": Ours, "forest": Forest, "monai": Monai}
+
+
+# -- the user ----------------------------------------------------------------------------------
+
+
+def stroke(mask: np.ndarray, truth: np.ndarray, painted: np.ndarray) -> tuple | None:
+    """Where to paint next, with what, and how long the stroke is; None if all seems right."""
+    from scipy import ndimage
+
+    best: tuple[float, np.ndarray, int] | None = None
+    for label, true in ((1, truth > 0), (BACKGROUND, truth == 0)):
+        wrong = true & ((mask > 0) != (truth > 0)) & (painted == 0)
+        if label == BACKGROUND and not mask.any() and not (painted == BACKGROUND).any():
+            wrong = true & (painted == 0)  # there is no mask yet, but background is needed
+        regions, n = ndimage.label(wrong)
+        if n:
+            sizes = np.bincount(regions.ravel())[1:]
+            largest = int(sizes.argmax()) + 1
+            wanted = sizes.max() * (4.0 if not (painted == label).any() else 1.0)
+            if sizes.max() >= LEAST_WRONG and (best is None or wanted > best[0]):
+                best = (float(wanted), regions == largest, label)
+    if best is None:
+        return None
+    _, region, label = best
+    return _capsule(region, truth > 0 if label == 1 else truth == 0), label
+
+
+def _capsule(region: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, float]:
+    """A stroke through the deepest place of a region, within what it may cover; its length."""
+    from scipy import ndimage
+
+    inside = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    free = ndimage.distance_transform_edt(np.pad(allowed, 1))[1:-1, 1:-1]
+    start = np.array(np.unravel_index(int(inside.argmax()), region.shape))
+    radius = float(np.clip(inside.max() - 0.5, THINNEST, THICKEST))
+    ends = [_walk(start, angle, radius, inside, free) for angle in np.arange(0, np.pi, np.pi / 8)]
+    a, b = max(ends, key=lambda e: float(np.hypot(*(e[1] - e[0]))))
+    length = float(np.hypot(*(b - a)))
+    places = np.linspace(a, b, max(2, int(length)))
+    line = np.ones(region.shape, bool)
+    line[tuple(np.round(places).astype(int).T)] = False
+    return (ndimage.distance_transform_edt(line) <= radius) & allowed, length
+
+
+def _walk(
+    start: np.ndarray, angle: float, radius: float, inside: np.ndarray, free: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far a brush goes both ways without leaving the region or crossing a true border."""
+    ends = []
+    for sign in (-1, 1):
+        step, place = sign * np.array([np.sin(angle), np.cos(angle)]), start.astype(float)
+        for _ in range(LONGEST // 2):
+            ahead = np.round(place + step).astype(int)
+            if ((ahead < 0) | (ahead >= inside.shape)).any():
+                break
+            if inside[tuple(ahead)] <= 0 or free[tuple(ahead)] < min(radius, free[tuple(start)]):
+                break
+            place = place + step
+        ends.append(place)
+    return ends[0], ends[1]
+
+
+def work(method: Method, seen: Sequence[Item], unseen: Sequence[Item], until: float) -> list[dict]:
+    """Paint and correct until the time is up; scores at each of the times."""
+    annotations = [np.zeros(item.mask.shape, np.uint8) for item in seen]
+    now, current, strokes, idle, scores = 0.0, 0, 0, 0, []
+    times = [t for t in TIMES if t <= until]
+    while times:
+        item, painted = seen[current], annotations[current]
+        found = stroke(method.predict(item.image), item.mask, painted) if idle < K else None
+        seconds = PER_STROKE
+        if found is not None:
+            (where, length), label = found
+            painted[where & (painted == 0)] = label
+            seconds += length / SPEED
+            idle, strokes = 0, strokes + 1
+        else:
+            idle += 1
+        method.learn(annotations, seconds)
+        now += seconds
+        if strokes >= STROKES or found is None:
+            current, strokes = (current + 1) % len(seen), 0
+            idle = idle if idle < K else 0
+        while times and now >= times[0]:
+            scores.append(score(method, seen, unseen, annotations) | {"seconds": times.pop(0)})
+    return scores
+
+
+def score(
+    method: Method, seen: Sequence[Item], unseen: Sequence[Item], annotations: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """Mean Dice on unseen images, and on the painted ones where nothing is painted."""
+    here = [
+        dice(method.predict(item.image)[a == 0], item.mask[a == 0])
+        for item, a in zip(seen, annotations, strict=True)
+    ]
+    there = [dice(method.predict(item.image), item.mask) for item in unseen]
+    painted = sum(int((a > 0).sum()) for a in annotations)
+    return {
+        "painted": statistics.fmean(here),
+        "unseen": statistics.fmean(there),
+        "pixels": painted,
+    }
+
+
+# -- the report --------------------------------------------------------------------------------
+
+
+def report(records: Sequence[dict]) -> None:
+    values: dict[tuple[str, str, float], list[float]] = {}
+    for r in records:
+        values.setdefault((r["set"], r["method"], r["seconds"]), []).append(r["unseen"])
+    means = {key: statistics.fmean(v) for key, v in values.items()}
+    sets = [s for s in SETS if any(key[0] == s for key in means)]
+    methods = [m for m in METHODS if any(key[1] == m for key in means)]
+    times = sorted({key[2] for key in means})
+    head = ["set", *(f"{m}, {t:g} s" for t in times for m in methods)]
+    rows = [
+        [
+            s,
+            *(
+                f"{means[s, m, t]:.3f}" if (s, m, t) in means else ""
+                for t in times
+                for m in methods
+            ),
+        ]
+        for s in sets
+    ]
+    targets = []
+    for t in times:
+        leads = {
+            s: means[s, "ours", t] - max(means[s, m, t] for m in methods if m != "ours")
+            for s in sets
+            if len(methods) > 1 and all((s, m, t) in means for m in methods)
+        }
+        if leads:
+            wins = sum(lead > 0 for lead in leads.values())
+            targets.append(
+                Target(f"{t:g} s: sets ahead, of {len(leads)}", wins, 6 / 7 * len(leads))
+            )
+            targets.append(Target(f"{t:g} s: worst lead", min(leads.values()), -0.01))
+            if t == 30:
+                mean = statistics.fmean(leads.values())
+                targets.append(Target("30 s: mean lead over the best rival", mean, 0.05))
+    write_report(
+        "simulated_user",
+        "Dice on unseen images over the seconds of a simulated user",
+        table(head, rows),
+        {"runs": list(records)},
+        targets,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--until", type=float, default=TIMES[-1], help="seconds of the user")
+    arguments = parser.parse_args()
+    store = RESULTS / "simulated_user.jsonl"
+    done = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
+    known = {(r["set"], r["method"], r["seed"]) for r in done}
+    for name in arguments.sets:
+        items = load_set(arguments.data, name)
+        for seed in range(arguments.seeds):
+            seen, unseen = split(name, items, K, seed)
+            for kind in arguments.methods:
+                if (name, kind, seed) in known:
+                    continue
+                method = METHODS[kind]([item.image for item in seen], seed)
+                found = work(method, seen, unseen, arguments.until)
+                records = [{"set": name, "method": kind, "seed": seed, **s} for s in found]
+                with store.open("a") as file:
+                    file.writelines(json.dumps(r | {"machine": machine()}) + "\n" for r in records)
+                done += records
+                print(name, kind, seed, [f"{r['seconds']:g} s {r['unseen']:.3f}" for r in records])
+    report(done)
+
+
+if __name__ == "__main__":
+    main()
