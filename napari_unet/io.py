@@ -138,6 +138,11 @@ def stem(path: Path) -> str:
     return _ENDING.sub("", path.name) or path.name
 
 
+def plain_name(name: str) -> str:
+    """A name that a file may have on any system."""
+    return re.sub(r"[^\w .()+-]", "_", name).strip(" .") or "image"
+
+
 def _by_stem(masks: Iterable[Path]) -> dict[str, Path]:
     """Masks by the stems they answer to; a name as it stands goes before one shortened."""
     exact: dict[str, Path] = {}

@@ -22,7 +22,7 @@ from napari_unet.annotation import Region
 from napari_unet.atomic import atomic_file, atomic_folder
 from napari_unet.cards import fingerprint
 from napari_unet.config import SegClass, class_table
-from napari_unet.io import Image, read_image
+from napari_unet.io import Image, plain_name, read_image
 from napari_unet.normalise import measure
 from napari_unet.pictures import Picture
 from napari_unet.records import (
@@ -355,8 +355,7 @@ class Project:
         if path and not _is_file_of(self.file(key), image):
             path = ""
         if not path:
-            plain = re.sub(r"[^\w .()-]", "_", self.images[key].name)
-            path = f"{IMAGES}/{key}/{plain}.tif"
+            path = f"{IMAGES}/{key}/{plain_name(self.images[key].name)}.tif"
             _copy_pixels(self.folder / path, image)
         with atomic_file(self.thumbnail(key), overwrite=True) as draft:
             _draw_thumbnail(draft, image)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from napari_unet.annotation import Region
 from napari_unet.config import Frozen, PredictConfig, SegClass
+from napari_unet.io import plain_name
 from napari_unet.pictures import Picture, widened
 from napari_unet.run import BadInput, Control, Event, Predicted
 from napari_unet.tiling import Tile, zeros
@@ -178,22 +179,23 @@ def parted(result: Result, config: ObjectConfig, control: Control | None = None)
 
 def segment_files(
     model: Model | str | Path,
-    files: Path | list[Path],
+    files: Path | list[tuple[str, Path]],
     out: Path,
     suffix: str,
     config: PredictConfig,
     control: Control,
     objects: ObjectConfig | None = None,
 ) -> Iterator[Event]:
-    """Segment these images, or every one of a folder, and write the masks into another."""
+    """Segment every image of a folder, or images by name, and write the masks into another."""
     from napari_unet.export import export_labels
-    from napari_unet.io import list_images, read_image
+    from napari_unet.io import list_images, read_image, stem
     from napari_unet.library import load_model
 
     loaded = load_model(model) if isinstance(model, str | Path) else model
-    paths = list_images(files) if isinstance(files, Path) else files
-    masks = _masks_of(paths, out, suffix)
-    for done, (path, file) in enumerate(zip(paths, masks, strict=True), 1):
+    if isinstance(files, Path):
+        files = [(stem(path), path) for path in list_images(files)]
+    masks = _masks_of(files, out, suffix)
+    for done, ((_, path), file) in enumerate(zip(files, masks, strict=True), 1):
         image = read_image(path)
         picture = Picture(image.name, image.data, image.spacing, image.unit)
         result = new_result(picture)
@@ -203,22 +205,20 @@ def segment_files(
         mask = result.labels if objects is None else result.objects
         classes = result.classes if objects is None else None
         export_labels(file, mask, image, classes)
-        yield Written(file, done, len(paths))
+        yield Written(file, done, len(files))
 
 
-def _masks_of(paths: list[Path], out: Path, suffix: str) -> list[Path]:
+def _masks_of(files: list[tuple[str, Path]], out: Path, suffix: str) -> list[Path]:
     """Where the masks go; what is in the way is found out before the work, not after."""
-    from napari_unet.io import stem
-
-    files: dict[Path, Path] = {}
-    for path in paths:
-        file = out / f"{stem(path)}.{suffix}"
-        if file.exists():
-            raise BadInput(f"{file} exists already; choose another folder for the masks.")
-        if file in files:
+    masks: dict[Path, Path] = {}
+    for name, path in files:
+        mask = out / f"{plain_name(name)}.{suffix}"
+        if mask.exists():
+            raise BadInput(f"{mask} exists already; choose another folder for the masks.")
+        if mask in masks:
             raise BadInput(
-                f"The masks of {files[file].name} and {path.name} would both be {file.name}; "
+                f"The masks of {masks[mask].name} and {path.name} would both be {mask.name}; "
                 "rename one of them."
             )
-        files[file] = path
-    return list(files)
+        masks[mask] = path
+    return list(masks)

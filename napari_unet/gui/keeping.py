@@ -250,14 +250,14 @@ class Keeping(QObject):
         left = f" Left out, as no images: {', '.join(strange)}." if strange else ""
         return f"{added} image{'' if added == 1 else 's'} added.{left}"
 
-    def files(self) -> tuple[list[str], list[Path]]:
-        """The images of the project that are there, and their files."""
+    def files(self) -> dict[str, tuple[str, Path]]:
+        """The images of the project that are there: by key, their names and files."""
         project = self.project
         if project is None or not project.images:
             raise BadInput("There is no image in the project yet; add some, or paint on one.")
         project.save()  # so that those without a file have one
-        keys = [key for key in project.images if project.file(key).exists()]
-        return keys, [project.file(key) for key in keys]
+        files = {key: (card.name, project.file(key)) for key, card in project.images.items()}
+        return {key: (name, file) for key, (name, file) in files.items() if file.exists()}
 
     def show(self, key: str) -> None:
         """Open an image of the project in place of the one that is open."""

@@ -177,11 +177,12 @@ class SegmentDock(QWidget):
     def _events_of_project(
         self, model: Any, config: PredictConfig, control: Control, objects: ObjectConfig | None
     ) -> Iterator[Event] | None:
-        self._keys, files = self._work.keeping.files()
+        files = self._work.keeping.files()
+        self._keys = list(files)
         out = ask_folder(self, "Folder to write the masks to")
         if out is None:
             return None
-        return segment_files(model, files, out, "tif", config, control, objects)
+        return segment_files(model, list(files.values()), out, "tif", config, control, objects)
 
     def _tasks(self) -> list[Task]:
         work, scope = self._work, self._scope.currentText()
