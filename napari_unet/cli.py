@@ -213,7 +213,13 @@ def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingS
     """Images and masks as a training set, and how they were understood, in lines."""
     from napari_unet.api import make_training_set, project_set
     from napari_unet.config import BACKGROUND
+    from napari_unet.records import is_project
 
+    if arguments.masks is None and not is_project(arguments.images):
+        raise BadInput(
+            f"{arguments.images} is no project; give the masks of these images as well, or the "
+            "folder of a project."
+        )
     if arguments.masks is None:
         training_set = project_set(arguments.images)
         return training_set, [f"a project with {len(training_set.items)} painted images or planes"]

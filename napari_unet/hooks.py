@@ -30,7 +30,16 @@ def _layers(
     pixels, mask = image_and_mask
     return [
         (pixels, {"name": name, **image}, "image"),
-        (mask, {"name": f"{name}: truth", "visible": False, "opacity": 0.5}, "labels"),
+        (
+            mask,
+            {
+                "name": f"{name}: truth",
+                "visible": False,
+                "opacity": 0.5,
+                "metadata": {"napari_unet": {"role": "truth", "image": name}},
+            },
+            "labels",
+        ),
     ]
 
 

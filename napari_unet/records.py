@@ -40,6 +40,7 @@ class ProjectCard(Frozen):
     # Settings as they were then: a later version may know others.
     training: dict[str, Any] = Field({}, description="How to train")
     volumes: bool = Field(False, description="Whether stacks are learned as volumes")
+    shown: str = Field("", description="Key of the image that was open last")
     model: str = Field("", description="Name in the library of the model in use")
 
 
@@ -169,6 +170,24 @@ def recent() -> list[Path]:
     named = [Path(p) for p in listed if isinstance(p, str)] if isinstance(listed, list) else []
     scratch = sorted(home().glob("scratch *"), reverse=True)
     return [p for p in (*named, *scratch) if (p / PROJECT).is_file()][:MOST_RECENT]
+
+
+def title(folder: Path) -> str:
+    """What a project is called; one without a name by its first image and when it was begun."""
+    if folder.parent != home():
+        return folder.name.removesuffix(".unet")
+    images = list((folder / "images").glob(f"*/{IMAGE}"))
+    first = _parsed_or_none(images[0], ImageCard) if images else None
+    begun = datetime.fromtimestamp((folder / PROJECT).stat().st_mtime, UTC).astimezone()
+    more = f" and {len(images) - 1} more" if len(images) > 1 else ""
+    return f"'{first.name if first else 'images'}'{more}, {begun:%d %b, %H:%M} (no name yet)"
+
+
+def _parsed_or_none(file: Path, kind: type[C]) -> C | None:
+    try:
+        return _parsed(file, kind)
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def remember(folder: Path) -> None:

@@ -144,16 +144,20 @@ class Session:
             return (0,) * (1 + len(self._classes))
         return tuple(int(n) for n in self._set.counts)
 
-    def add(self, picture: Picture, annotation: np.ndarray, role: Role = "both") -> None:
-        """Take a picture in; its annotation may be painted on and is to be told of by `paint`."""
+    def refuse_misfit(self, picture: Picture) -> None:
+        """Say why a picture cannot be learned together with those that are painted on."""
         self._check_axes(picture)
         rest = [p for name, p in self.pictures.items() if name != picture.name]
         others = {p.n_channels for p in rest} - {picture.n_channels}
         if others:
             raise BadInput(
                 f"'{picture.name}' has {picture.n_channels} channel(s) but the images painted so "
-                f"far have {others.pop()}; paint on images of one kind."
+                f"far have {others.pop()}; paint on images of one kind, or begin another project."
             )
+
+    def add(self, picture: Picture, annotation: np.ndarray, role: Role = "both") -> None:
+        """Take a picture in; its annotation may be painted on and is to be told of by `paint`."""
+        self.refuse_misfit(picture)
         if annotation.shape != picture.shape:
             raise BadInput(
                 f"The annotation of '{picture.name}' has shape {annotation.shape} but its image "

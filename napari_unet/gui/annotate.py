@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import napari
 from napari.layers import Image, Labels
@@ -49,7 +51,7 @@ class AnnotateDock(QWidget):
     # --- widgets ---
 
     def _make_widgets(self) -> None:
-        self._welcome = Welcome(self._work.layers.open_sample, "annotate")
+        self._welcome = Welcome(self._work.layers.open_sample, self._open_project, "annotate")
         self._body = QWidget()
         self._image = combo("annotate.image", "The image to paint on")
         self._axis = combo(
@@ -97,7 +99,7 @@ class AnnotateDock(QWidget):
         form.addRow(self._classes)
         form.addRow(self._share)
         form.addRow(text("annotate.keys", KEYS))
-        form.addRow(QLabel("Count what is not painted as background:"))
+        form.addRow(QLabel("What is not painted is background:"))
         form.addRow(beside(self._complete, self._rectangle))
         form.addRow(self._clear)
         form.addRow(self._folded())
@@ -273,6 +275,9 @@ class AnnotateDock(QWidget):
     def _say(self, sentence: str) -> None:
         self._status.setText(sentence)
 
+    def _open_project(self, folder: Path) -> None:
+        self._try(partial(self._work.keeping.open, folder))
+
     def _try(self, act: Callable[[], None]) -> None:
         """Do what was asked, or say why not."""
         self._say("")
@@ -285,7 +290,7 @@ class AnnotateDock(QWidget):
 def _share_in_words(labelled: int, pixels: int) -> str:
     """How much of an image is painted."""
     if not labelled:
-        return "Nothing is painted yet."
+        return "Nothing is painted on this image yet."
     share = labelled / pixels
     here = "less than 0.1 %" if share < 0.001 else f"{share:.1%}".replace("%", " %")
     return f"{here} of this image is painted."

@@ -25,7 +25,7 @@ from napari_unet.gui.dialogs import ask_folder, ask_images, ask_new_folder
 from napari_unet.gui.keeping import BEFORE, NEXT
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.workspace import Workspace
-from napari_unet.records import ImageCard, recent
+from napari_unet.records import ImageCard, recent, title
 from napari_unet.run import BadInput
 
 IMAGE, STATE, PAINTED, ROLE, NOTE = range(5)  # columns
@@ -274,7 +274,7 @@ class ImagesDock(QWidget):
         self._recent.clear()
         self._recent.addItem("Recent projects", None)
         for folder in recent():
-            self._recent.addItem(folder.name, folder)
+            self._recent.addItem(title(folder), folder)
 
     def _on_filter_changed(self) -> None:
         wanted = self._filter.text().casefold()

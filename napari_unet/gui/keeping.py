@@ -133,8 +133,8 @@ class Keeping(QObject):
     def create(self, folder: Path) -> None:
         """Begin a project with a name; what was painted before stays in its own."""
         self._refuse_while_training()
-        self._end()
-        self._begin(create_project(folder, classes=self._work.session.classes))
+        project = create_project(folder, classes=self._work.session.classes)
+        self._exchange(project)
         remember(folder)
 
     def open(self, folder: Path) -> None:
@@ -142,16 +142,16 @@ class Keeping(QObject):
         self._refuse_while_training()
         if self.project is not None and self.project.folder.resolve() == folder.resolve():
             raise BadInput(f"'{self.project.card.name}' is open already.")
-        self._end()
         project = open_project(folder)
-        self._begin(project)
+        self._exchange(project)
         self._opened = True
         remember(folder)
         self._work.session.open(project)
         if project.card.model in list_models():
             self._work.use(project.card.model)
         self._tell_problems()
-        first = next(iter(project.images), None)
+        last = project.card.shown
+        first = last if last in project.images else next(iter(project.images), None)
         if first is not None:
             self.show(first)
 
@@ -173,6 +173,15 @@ class Keeping(QObject):
             copy.hold(key, held[key])
         remember(folder)
         self.changed.emit()
+
+    def _exchange(self, project: Project) -> None:
+        """Close the project that is open, and go on in this one, or leave all as it is."""
+        try:
+            self._end()
+        except BadInput:
+            project.close()
+            raise
+        self._begin(project)
 
     def _end(self, close_images: bool = True) -> None:
         """Close the project that is open; if it cannot be saved it stays open."""
@@ -239,13 +248,14 @@ class Keeping(QObject):
             self._begin(create_project(scratch_place(), classes=self._work.session.classes))
         assert self.project is not None
         added, strange = 0, []
-        for file in [f for path in files for f in list_images(path)]:
-            try:
-                image = read_image(file)
-                self.project.add(image, **_shown(image))
-                added += 1
-            except BadInput:
-                strange.append(file.name)
+        for path in files:
+            for file in list_images(path) if path.exists() else [path]:
+                try:
+                    image = read_image(file)
+                    self.project.add(image, **_shown(image))
+                    added += 1
+                except BadInput:
+                    strange.append(file.name)
         self.changed.emit()
         left = f" Left out, as no images: {', '.join(strange)}." if strange else ""
         return f"{added} image{'' if added == 1 else 's'} added.{left}"
@@ -270,8 +280,10 @@ class Keeping(QObject):
         for image in list(self._keys):
             self._release(image)
         self._work.session.remove(self._names.pop(key, ""))  # it is learned as it is open
-        layer = self._work.layers.open(pixels, card)
+        layer = self._work.layers.make(pixels, card)
         self._keys[layer] = key
+        self._work.layers.open(layer)
+        self.project.card = self.project.card.model_copy(update={"shown": key})
         self._work.work_on(layer, (), card.shown == "leading")
         if card.painted:
             self._work.annotate()

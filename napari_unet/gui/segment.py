@@ -49,7 +49,7 @@ SCREEN, PLANE, STACK, ALL, PROJECT, FOLDER = (
 SCOPES = (SCREEN, PLANE, STACK, ALL, PROJECT, FOLDER)
 CLASSES, OBJECTS = "Classes", "Separate objects"
 FILLED, OUTLINED = "filled", "as outlines"
-NO_MODEL = "Train a model first, or choose one from a file."
+NO_MODEL = "Train a model first, or choose one above."
 OUTLINE = 2  # pixels
 DRAW_SECONDS = 0.3  # between two drawings of a result that grows
 ADVANCED = ("flips", "tile", "head", "device", "precision")
@@ -102,9 +102,9 @@ class SegmentDock(QWidget):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         form.addRow("Model", self._model)
-        form.addRow("What", self._scope)
-        form.addRow("As", self._kind)
-        form.addRow("Drawn", self._contour)
+        form.addRow("Where", self._scope)
+        form.addRow("Result", self._kind)
+        form.addRow("Shown", self._contour)
         outer = QVBoxLayout(self)
         outer.addLayout(form)
         outer.addWidget(self._objects)
@@ -127,7 +127,7 @@ class SegmentDock(QWidget):
         self._model.valueChanged.connect(self._refresh)
         self._scope.currentTextChanged.connect(self._refresh)
         follow(self, self._work.session.model_changed, self._on_session_model_changed)
-        follow(self, self._work.image_changed, self._refresh)
+        follow(self, self._work.image_changed, self._on_image_changed)
         follow(self, self._work.layers.changed, self._refresh)
 
     # --- what is asked ---
@@ -347,6 +347,11 @@ class SegmentDock(QWidget):
         self._model.set_in_use(None if model is None else model.card.name)
         self._refresh()
 
+    def _on_image_changed(self) -> None:
+        if self._control is None:
+            self._status.setText("")  # it is about the image before
+        self._refresh()
+
     def _refresh(self) -> None:
         busy = self._control is not None
         image = self._work.image
@@ -373,4 +378,4 @@ def _in_words(image: Image, result: Result, objects: bool) -> str:
         n = int(result.objects.max(initial=0))
         return f"'{image.name}': {n:,} object{'' if n == 1 else 's'}."
     share = float((result.labels > 0).mean())
-    return f"'{image.name}': {100 * share:.1f} % of it is in a class."
+    return f"'{image.name}': {100 * share:.1f} % is covered by classes."

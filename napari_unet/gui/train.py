@@ -36,6 +36,7 @@ LABELS = {
     "balance": "Balance the classes",
     "holdout": "Held out",
 }
+READY = "Ready: press Start, and go on painting."
 KEEP = {"best": "The best", "last": "The last", "before": "The model before"}
 
 
@@ -249,7 +250,8 @@ class TrainDock(QWidget):
         self._pause.setEnabled(phase in ("learning", "resting"))
         self._stop.setEnabled(phase in ("starting", "learning", "resting", "paused"))
         self._keep_row.setVisible(phase == "done" and session.outcome is not None)
-        self._status.setText(self._failure or progress.say(time.monotonic()))
+        said = READY if phase == "idle" and session.ready else progress.say(time.monotonic())
+        self._status.setText(self._failure or said)
         advice = progress.advice(session.counts, [c.name for c in session.classes])
         if phase == "idle" and not any(session.counts):
             advice = []  # the status says it

@@ -77,7 +77,7 @@ class Layers:
         return [
             layer
             for layer in reversed(self.viewer.layers)
-            if isinstance(layer, Labels) and role_of(layer) in (None, "prediction", LIVE)
+            if isinstance(layer, Labels) and role_of(layer) in (None, "truth", "prediction", LIVE)
         ]
 
     def active_image(self) -> Image | None:
@@ -308,8 +308,8 @@ class Layers:
         layer.events.data.connect(lambda event: event.action == "added" and later())
         layer.bind_key("Escape", lambda _layer: later(), overwrite=True)
 
-    def open(self, pixels: Pixels, card: ImageCard) -> Image:
-        """Show an image of a project as it was shown when it was taken in."""
+    def make(self, pixels: Pixels, card: ImageCard) -> Image:
+        """An image of a project as it was shown when it was taken in."""
         color, leading = card.shown == "rgb", card.shown == "leading"
         data = np.moveaxis(pixels.data, 0, -1) if color else pixels.data
         matrix = np.array(card.matrix) if card.matrix else None
@@ -319,10 +319,13 @@ class Layers:
             matrix = wide
         shown = data if color or leading else data[0]
         units = (card.unit,) * (shown.ndim - color)
-        layer = Image(shown, name=card.name, rgb=color, affine=matrix, units=units)
-        self.viewer.add_layer(layer)
-        self.viewer.layers.selection.active = layer
-        return layer
+        return Image(shown, name=card.name, rgb=color, affine=matrix, units=units)
+
+    def open(self, image: Image) -> None:
+        """Show an image as a whole."""
+        self.viewer.add_layer(image)
+        self.viewer.layers.selection.active = image
+        self.viewer.reset_view()
 
     def close(self, image: Image) -> None:
         """Take an image away, with all that lies on it."""

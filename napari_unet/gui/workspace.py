@@ -139,6 +139,7 @@ class Workspace(QObject):
         """The annotation of the image that is worked on, made if there is none."""
         if self.image is None or self.picture is None:
             raise BadInput("There is no image; open one, or a sample, and paint on it.")
+        self.session.refuse_misfit(self.picture)  # before there is a layer to paint on
         stale = self.layers.of(self.image, "annotation")
         if stale is not None and stale.data.shape != self.picture.shape:
             self._misfits(stale)
@@ -162,6 +163,7 @@ class Workspace(QObject):
         painting.painted.connect(paint)
         painting.bind_keys(self._on_key_pressed)
         self._works[layer] = _Work(painting, image, picture)
+        self.layers.changed.emit()  # it is painted on now
 
     def _paint(self, layer: Labels, region: Region | None) -> None:
         """Something was painted; without a region, the whole may be another."""

@@ -130,10 +130,10 @@ def test_a_project_is_opened_as_it_was_left(three, open_window, tmp_path, monkey
     again.click("images.open")
     again.wait(0.1)
 
-    assert again.names() == ["im0", "im0: annotation"]
-    assert np.unique(again.annotation.data[:5]).tolist() == [1]
-    again.click("images.next")
+    assert again.names() == ["im1", "im1: annotation"]
     assert np.array_equal(again.annotation.data, painted)
+    again.click("images.before")
+    assert np.unique(again.annotation.data[:5]).tolist() == [1]
 
 
 def test_a_project_that_is_open_elsewhere_is_read_only_and_says_so(
@@ -393,3 +393,39 @@ def test_others_that_were_moved_along_are_found_with_the_first(three, files, tmp
     three.click("images.locate")
 
     assert three.text("images.status").endswith("elsewhere now; so are 2 more.")
+
+
+@pytest.mark.parametrize(("button", "ask"), [("open", "ask_folder"), ("new", "ask_new_folder")])
+def test_a_folder_that_will_not_do_changes_nothing(three, files, monkeypatch, button, ask):
+    answer(monkeypatch, ask, files[0].parent)
+    before = three.names(), rows(three)
+
+    three.click(f"images.{button}")
+
+    assert three.text("images.status")
+    assert (three.names(), rows(three)) == before
+    assert three.text("images.project") == "Project: mine"
+
+
+def test_what_was_painted_last_is_offered_to_an_empty_viewer(open_window, image):
+    window = open_window(image, name="slide")
+    window.paint(1, slice(0, 5))
+    saved(window)
+    window.work.close()
+
+    again = open_window()
+    assert again.text("annotate.go_on").startswith("Go on with 'slide', ")
+    again.click("annotate.go_on")
+
+    assert again.names() == ["slide", "slide: annotation"]
+    assert again.annotation.data.sum() == 5 * 96
+
+
+def test_an_image_of_another_kind_gets_no_layer_to_paint_on(three, files):
+    three.paint(1, slice(0, 5))
+    three.viewer.add_image(np.stack([halves(64, 96)] * 3, -1), name="color", rgb=True)
+
+    three.click("annotate.new")
+
+    assert "color: annotation" not in three.names()
+    assert "begin another project" in three.text("annotate.status")

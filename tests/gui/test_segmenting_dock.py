@@ -215,7 +215,7 @@ def test_what_is_shown_is_exported(open_window, image, monkeypatch, tmp_path, ki
 def test_without_a_model_it_says_what_to_do(open_window, image):
     window = open_window(image, "Segment")
 
-    assert window.text("segment.status") == "Train a model first, or choose one from a file."
+    assert window.text("segment.status") == "Train a model first, or choose one above."
     assert window.enabled(RUN, "segment.cancel", "segment.export") == set()
 
 
@@ -231,5 +231,5 @@ def test_training_waits_for_segmenting_and_goes_on(open_window, image):
     window.learn()
 
     assert phase == "paused"
-    assert window.text("segment.status").endswith("of it is in a class.")
+    assert window.text("segment.status").endswith("is covered by classes.")
     window.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,3 +144,20 @@ def predicted(model: Any, pixels: np.ndarray) -> np.ndarray:
     from napari_unet.inference import predict
 
     return list(predict(model, pixels, PredictConfig(device="cpu")))[-1].labels
+
+
+def test_opening_every_dock_does_not_load_pytorch():
+    script = """
+import sys, napari
+viewer = napari.Viewer(show=False)
+for name in ("Workspace", "Annotate", "Train", "Segment", "Models", "Images"):
+    viewer.window.add_plugin_dock_widget("napari-unet", name)
+print("torch" in sys.modules)
+viewer.close()
+"""
+
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.split() == ["False"]
