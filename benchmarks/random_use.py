@@ -745,7 +745,7 @@ def report(user: User, minutes: float, left: list[str]) -> bool:
         Target("faults", len(user.faults.found), 0, at_most=True),
         Target(f"longest stall, s ({stalls[0][0]})", stalls[0][1][0], LONGEST_STALL, at_most=True),
         Target("growth of memory", user.memory.growth(), MOST_GROWTH, at_most=True),
-        Target("threads left", len(left), 0, at_most=True),
+        Target(" ".join(["threads left", *left]), len(left), 0, at_most=True),
     ]
     curve = ", ".join(f"{mb:.0f}" for mb in user.memory.curve())
     print(f"# Random use, {minutes:g} minutes, seed {user.seed}: {user.number} acts\n")

@@ -382,9 +382,10 @@ class Keeping(QObject):
         return learned
 
     def learn(self, keys: Iterable[str]) -> None:
-        """Have images learned that are not open."""
+        """Have images learned that are not open, as far as they can be."""
         for key in keys:
-            self._learn(key)
+            with suppress(BadInput):  # such as a plane while volumes are learned
+                self._learn(key)
 
     @property
     def has_strokes(self) -> bool:
