@@ -57,7 +57,7 @@ def take_journey(hand, theme: str) -> None:
     painter.annotation.visible = False
     save(hand.window, "journey-segmented", theme)
     hand.viewer.window.remove_dock_widget(column)
-    for name in ("Annotate", "Train", "Segment", "Models"):
+    for name in ("Annotate", "Train", "Segment", "Models", "Images"):
         dock = open_dock(hand, name)
         save(dock, f"dock-{name.lower()}", theme)
         hand.viewer.window.remove_dock_widget(dock)
