@@ -255,9 +255,10 @@ class Session:
 
     def open(self, project: Project) -> None:
         """Take over a project's classes and settings."""
-        self.config = _known(project.card.training)
-        self.volumes = project.card.volumes
-        self.classes = project.card.classes  # the last, as it is told of
+        card = project.card  # whoever hears of the first of these may write the project's anew
+        self.config = _known(card.training)
+        self.volumes = card.volumes
+        self.classes = card.classes  # the last, as it is told of
 
     def learn(self, project: Project, key: str) -> str:
         """Take in an image of a project with what is painted on it; the name it has here."""

@@ -429,3 +429,23 @@ def test_an_image_of_another_kind_gets_no_layer_to_paint_on(three, files):
 
     assert "color: annotation" not in three.names()
     assert "begin another project" in three.text("annotate.status")
+
+
+def test_a_project_with_other_settings_keeps_its_classes(three, tmp_path, monkeypatch):
+    three.session.classes = class_table(["cell", "gland"])
+    three.session.config = three.session.config.model_copy(update={"width": 8})
+    saved(three)
+    answer(monkeypatch, "ask_new_folder", tmp_path / "other")
+    three.click("images.new")
+    three.session.classes = class_table(1)
+    three.session.config = three.session.config.model_copy(update={"width": 4})
+    answer(monkeypatch, "ask_folder", tmp_path / "mine")
+
+    three.click("images.open")
+    saved(three)
+
+    assert [c.name for c in three.session.classes] == ["cell", "gland"]
+    assert three.session.config.width == 8
+    card = open_project(tmp_path / "mine").card
+    assert [c.name for c in card.classes] == ["cell", "gland"]
+    assert card.training["width"] == 8
