@@ -138,6 +138,12 @@ class View:
         return pixels.reshape(len(pixels), *pixels.shape[1 + lead :]), Tile(wide, seen).inner[lead:]
 
 
+def as_rgb(pixels: np.ndarray, stats: Stats) -> np.ndarray:
+    """A plane (C, Y, X) as (Y, X, 3) from 0 to 255: in colour, or of its first channel."""
+    light = (stats.apply(pixels).clip(-1, 1) + 1) * 127.5
+    return np.moveaxis(light[:RGB] if len(light) >= RGB else light[:1].repeat(RGB, 0), 0, -1)
+
+
 def widened(
     region: Region, shape: tuple[int, ...], halo: tuple[int, ...], stride: tuple[int, ...]
 ) -> Region:

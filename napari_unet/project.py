@@ -24,14 +24,16 @@ from napari_unet.cards import fingerprint
 from napari_unet.config import SegClass, class_table
 from napari_unet.io import Image, plain_name, read_image
 from napari_unet.normalise import measure
-from napari_unet.pictures import Picture
+from napari_unet.pictures import Picture, as_rgb
 from napari_unet.records import (
     IMAGE,
+    IMAGES,
     PROJECT,
     ImageCard,
     ProjectCard,
     home,
     is_project,
+    name_of,
     now,
     read_card,
     set_aside,
@@ -41,7 +43,6 @@ from napari_unet.run import BadInput, Control, Event
 from napari_unet.sheets import Place, Sheets, places
 
 LOCK = ".lock"
-IMAGES = "images"
 THUMBNAIL, EDGE = "thumbnail.png", 64
 MOST_READ = 8  # images kept in memory of those that are not open
 SAVE_SECONDS = 0.5  # after a stroke
@@ -130,7 +131,7 @@ class Project:
         with atomic_folder(folder, overwrite=folder.exists()) as draft, self._saving:
             for part in (PROJECT, IMAGES):
                 _copy(self.folder / part, draft / part)
-            card = self._card.model_copy(update={"name": _name_of(folder), "created": now()})
+            card = self._card.model_copy(update={"name": name_of(folder), "created": now()})
             write_card(draft / PROJECT, card)
         copy = open_project(folder)
         for key, image in copy.images.items():
@@ -373,19 +374,12 @@ class Project:
 # --- opening ---
 
 
-def create_project(folder: Path, name: str = "", classes: tuple[SegClass, ...] = ()) -> Project:
+def create_project(folder: Path, classes: tuple[SegClass, ...] = ()) -> Project:
     """Make a project in a folder that is new or empty."""
     _refuse_full(folder)
-    card = ProjectCard(
-        name=name or _name_of(folder), created=now(), classes=classes or class_table(1)
-    )
+    card = ProjectCard(name=name_of(folder), created=now(), classes=classes or class_table(1))
     write_card(folder / PROJECT, card)
-    lock = _locked(folder)
-    return Project(folder, card, lock)
-
-
-def _name_of(folder: Path) -> str:
-    return folder.name.removesuffix(".unet") or "project"
+    return Project(folder, card, _locked(folder))
 
 
 def _refuse_full(folder: Path) -> None:
@@ -402,7 +396,7 @@ def open_project(folder: Path) -> Project:
     problems: list[str] = []
     card = read_card(file, ProjectCard, problems, mend=lock is not None)
     if card is None:
-        card = ProjectCard(name=_name_of(folder), created=now(), classes=class_table(1))
+        card = ProjectCard(name=name_of(folder), created=now(), classes=class_table(1))
         problems.append("The names of the classes and the settings are lost; name them again.")
     project = Project(folder, card, lock)
     project.problems = problems
@@ -463,14 +457,12 @@ def _copy_pixels(file: Path, image: Image) -> None:
 
 
 def _draw_thumbnail(file: Path, image: Image) -> None:
-    from PIL import Image as Picture
+    from PIL import Image as Drawn
 
     step = max(1, max(image.data.shape[-2:]) // EDGE)
     middle = tuple(n // 2 for n in image.data.shape[1:-2])
     pixels = np.asarray(image.data[(slice(0, 3), *middle, *(slice(None, None, step),) * 2)])
-    light = (measure(pixels).apply(pixels).clip(-1, 1) + 1) * 127.5
-    drawn = np.moveaxis(light if len(light) == 3 else light[:1].repeat(3, 0), 0, -1)
-    Picture.fromarray(drawn.astype(np.uint8)).save(file, "PNG")
+    Drawn.fromarray(as_rgb(pixels, measure(pixels)).astype(np.uint8)).save(file, "PNG")
 
 
 def _in_words(error: Exception) -> BadInput:

@@ -19,6 +19,7 @@ from napari_unet.run import BadInput
 
 FORMAT = 1
 PROJECT, IMAGE, BACKUP, ASIDE = "project.json", "image.json", ".backup", "set aside"
+IMAGES = "images"
 CARD_BYTES = 20 * 2**20
 RECENT, MOST_RECENT = "recent.json", 12
 
@@ -172,11 +173,16 @@ def recent() -> list[Path]:
     return [p for p in (*named, *scratch) if (p / PROJECT).is_file()][:MOST_RECENT]
 
 
+def name_of(folder: Path) -> str:
+    """What a project in this folder is called."""
+    return folder.name.removesuffix(".unet") or "project"
+
+
 def title(folder: Path) -> str:
     """What a project is called; one without a name by its first image and when it was begun."""
     if folder.parent != home():
-        return folder.name.removesuffix(".unet")
-    images = list((folder / "images").glob(f"*/{IMAGE}"))
+        return name_of(folder)
+    images = list((folder / IMAGES).glob(f"*/{IMAGE}"))
     first = _parsed_or_none(images[0], ImageCard) if images else None
     begun = datetime.fromtimestamp((folder / PROJECT).stat().st_mtime, UTC).astimezone()
     more = f" and {len(images) - 1} more" if len(images) > 1 else ""

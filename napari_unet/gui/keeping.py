@@ -77,10 +77,7 @@ class Keeping(QObject):
         self, image: Image, picture: Picture, labels: np.ndarray, region: Region | None
     ) -> None:
         """Something was painted: it will be on disk a moment later."""
-        if self.project is None:
-            self._begin(create_project(scratch_place(), classes=self._work.session.classes))
-        project = self.project
-        assert project is not None
+        project = self._present()
         key = self._key_of(image, picture)
         if key is None:
             key = project.add(_pixels_of(image, picture), **_known_of(image, picture))
@@ -133,8 +130,7 @@ class Keeping(QObject):
     def create(self, folder: Path) -> None:
         """Begin a project with a name; what was painted before stays in its own."""
         self._refuse_while_training()
-        project = create_project(folder, classes=self._work.session.classes)
-        self._exchange(project)
+        self._exchange(create_project(folder, self._work.session.classes))
         remember(folder)
 
     def open(self, folder: Path) -> None:
@@ -173,6 +169,13 @@ class Keeping(QObject):
             copy.hold(key, held[key])
         remember(folder)
         self.changed.emit()
+
+    def _present(self) -> Project:
+        """The project that is open; without one, one that has no name yet."""
+        if self.project is None:
+            self._begin(create_project(scratch_place(), self._work.session.classes))
+        assert self.project is not None
+        return self.project
 
     def _exchange(self, project: Project) -> None:
         """Close the project that is open, and go on in this one, or leave all as it is."""
@@ -244,15 +247,13 @@ class Keeping(QObject):
         """Take in files; what came of it, in a sentence."""
         from napari_unet.io import list_images, read_image
 
-        if self.project is None:
-            self._begin(create_project(scratch_place(), classes=self._work.session.classes))
-        assert self.project is not None
+        project = self._present()
         added, strange = 0, []
         for path in files:
             for file in list_images(path) if path.exists() else [path]:
                 try:
                     image = read_image(file)
-                    self.project.add(image, **_shown(image))
+                    project.add(image, **_shown(image))
                     added += 1
                 except BadInput:
                     strange.append(file.name)
@@ -347,8 +348,7 @@ class Keeping(QObject):
         """Close an image; what is painted on it goes on being learned."""
         key = self._keys[image]
         learned = self._names.get(key) in self._work.session.pictures
-        self._work.layers.close(image)
-        self.leave(image)
+        self._work.layers.close(image)  # and with it `leave`
         if learned:
             self._learn(key)
 

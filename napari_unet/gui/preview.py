@@ -7,7 +7,7 @@ import io
 import numpy as np
 
 from napari_unet.config import SegClass
-from napari_unet.pictures import View
+from napari_unet.pictures import View, as_rgb
 
 EDGE = 160
 OPAQUE = 0.5
@@ -19,8 +19,7 @@ def draw_preview(view: View, labels: np.ndarray, classes: tuple[SegClass, ...]) 
 
     pixels = view.picture.read(view.region, view.steps)
     pixels = pixels.reshape(len(pixels), *pixels.shape[-2:])
-    light = (view.picture.stats.apply(pixels).clip(-1, 1) + 1) * 127.5
-    drawn = np.moveaxis(light[:3] if len(light) >= 3 else light[:1].repeat(3, 0), 0, -1)
+    drawn = as_rgb(pixels, view.picture.stats)
     height, width = labels.shape[-2:]
     flat = labels.reshape(height, width)
     drawn = drawn[:height, :width]

@@ -203,9 +203,11 @@ class Layers:
         """Take layers away without a pause of the window."""
         # At each, napari searches all objects for rubbish: a third of a second with PyTorch loaded.
         gc.freeze()
-        for layer in layers:
-            self.viewer.layers.remove(layer)
-        gc.unfreeze()
+        try:
+            for layer in layers:
+                self.viewer.layers.remove(layer)
+        finally:
+            gc.unfreeze()
 
     def color(self, classes: tuple[SegClass, ...]) -> None:
         """Show annotations, predictions and the live overlay in the colours of the classes."""
