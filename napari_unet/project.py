@@ -328,12 +328,12 @@ class Project:
         return time.monotonic() - oldest >= SAVE_SECONDS
 
     def _take_one(self) -> tuple[tuple[str, Place | None], float] | None:
-        """One part that changed; what is painted goes before what is said of it."""
+        """The part that waits longest: what is painted on all the time must not hold up others."""
         with self._changed:
             self._writing = False
             if not self._dirty:
                 return None
-            part = min(self._dirty, key=lambda p: p[1] is None)
+            part = min(self._dirty, key=lambda p: self._dirty[p])
             self._writing = True
             return part, self._dirty.pop(part)
 

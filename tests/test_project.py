@@ -25,6 +25,7 @@ from napari_unet.project import (
     open_project,
 )
 from napari_unet.run import BadInput, Control
+from napari_unet.sheets import Sheets
 
 
 def picture(seed: int = 0, *shape: int) -> np.ndarray:
@@ -205,6 +206,28 @@ def test_only_the_sheet_that_was_painted_is_written(project):
     project.save()
 
     assert np.array_equal(project.sheets(key).read()[0].any((1, 2)), [False, False, True, False])
+
+
+def test_what_is_painted_without_a_pause_holds_up_no_other_image(project, folder, monkeypatch):
+    """On a slow disk each sheet that is written finds the next stroke waiting."""
+    keys = [project.add(as_image(picture(n), name=f"im{n}")) for n in range(3)]
+    for key in keys:
+        painted(project, key)
+    write, safe = Sheets.write, []
+
+    def slow(sheets, place, labels):
+        write(sheets, place, labels)
+        cards = folder.glob("images/*/image.json")
+        safe.append(sum(any((card.parent / "labels").glob("*.tif")) for card in cards))
+        if len(safe) < 20:
+            for key in keys:
+                project.paint(key, (slice(2, 5), slice(3, 20)))
+
+    monkeypatch.setattr(Sheets, "write", slow)
+
+    project.save()
+
+    assert safe[:3] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
