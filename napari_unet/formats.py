@@ -11,7 +11,7 @@ import weakref
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class Raw:
     spacing: dict[str, float] = field(default_factory=dict)
     unit: str = "pixel"
     lossy: bool = False
+    affine: tuple[tuple[float, ...], ...] | None = None  # see io.Affine
 
 
 def read_raw(path: Path, as_mask: bool = False) -> Raw:
@@ -394,10 +395,10 @@ def _squeezed(raw: Raw) -> Raw:
     """Drop axes of length 1 other than Y and X, which files carry for completeness."""
     axes = raw.axes
     if axes is None or len(axes) != len(raw.data.shape):
-        return Raw(raw.data, None, raw.spacing, raw.unit, raw.lossy)
+        return replace(raw, axes=None)
     kept = [i for i, a in enumerate(axes) if a in "YX" or raw.data.shape[i] != 1]
     data = raw.data[tuple(slice(None) if i in kept else 0 for i in range(len(axes)))]
-    return Raw(data, "".join(axes[i] for i in kept), raw.spacing, raw.unit, raw.lossy)
+    return replace(raw, data=data, axes="".join(axes[i] for i in kept))
 
 
 # ---- zarr

@@ -15,6 +15,9 @@ from napari_unet.formats import SUFFIXES, Raw, is_zarr, lazy_array, read_raw, re
 from napari_unet.run import BadInput
 
 Color = tuple[int, int, int]
+# Homogeneous, from the indices of [Z], Y, X to millimetres in that order of axes, in the patient's
+# frame as DICOM and ITK have it: x to the left, y to the back, z to the head.
+Affine = tuple[tuple[float, ...], ...]
 
 _RGBA_TYPES = ("uint8", "uint16")
 _MAX_COLORS = 255
@@ -34,6 +37,7 @@ class Image:
     spacing: tuple[float, ...]
     unit: str = "pixel"
     path: Path | None = None
+    affine: Affine | None = None
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -183,7 +187,9 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
         data = data[..., :3]
     kept = "C" + "".join(a for a in ORDER[1:] if a in source)
     spacing = tuple(raw.spacing.get(a, 1.0) for a in kept if a in "ZYX")
-    return Image(_plain(_ordered(data, source)), kept, name, source, spacing, raw.unit)
+    return Image(
+        _plain(_ordered(data, source)), kept, name, source, spacing, raw.unit, affine=raw.affine
+    )
 
 
 def _ordered(data: Any, axes: str) -> Any:
