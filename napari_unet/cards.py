@@ -73,6 +73,9 @@ class Card(Frozen):
     numerics: str = ""
     software: dict[str, str] = Field({}, description="Programs that made it and their versions")
     curve: tuple[tuple[int, float], ...] = Field((), description="Step and held-out Dice")
+    held_out: dict[str, float] = Field(
+        {}, description="Dice of each image of which something was held out"
+    )
     versions: tuple[Version, ...] = ()
 
     @property
@@ -101,6 +104,12 @@ class Card(Frozen):
     def files(self) -> dict[str, bytes]:
         """The card as a model's folder holds it: for programs and for people."""
         return {CARD: self.model_dump_json(indent=1).encode(), README: self.describe().encode()}
+
+
+def held_out_dice(card: Card, image: str) -> float | None:
+    """The score on an image: of a stack that was learned plane by plane, the mean of its planes."""
+    planes = [d for name, d in card.held_out.items() if re.sub(r"(\[\d+\])+$", "", name) == image]
+    return sum(planes) / len(planes) if planes else None
 
 
 def now() -> str:

@@ -11,7 +11,7 @@ import torch
 from napari_unet.annotation import Item, Region
 from napari_unet.device import Numerics
 from napari_unet.holdout import HoldOut
-from napari_unet.metrics import Scores, confusion, dice_of
+from napari_unet.metrics import Matrix, Scores, confusion, dice_of
 from napari_unet.models import Net
 from napari_unet.patches import gather, item_stats
 
@@ -29,12 +29,18 @@ class Judge:
 
     def score(self, net: Net, items: tuple[Item, ...], whole: bool = False) -> Scores:
         """Dice of each class, held-out pixels pooled: a sample of them, or the whole."""
-        table = np.zeros((self.classes + 1,) * 2, np.int64)
+        nothing = np.zeros((self.classes + 1,) * 2, np.int64)
+        return dice_of(sum(self.tables(net, items, whole).values(), nothing))
+
+    def tables(self, net: Net, items: tuple[Item, ...], whole: bool = True) -> dict[str, Matrix]:
+        """By item, how many held-out pixels of each class were taken for which."""
+        tables: dict[str, Matrix] = {}
         pieces = [(item, region) for item in items for region in self._pieces(item)]
         self.pixels = 0
         for item, region in pieces[:: 1 if whole else max(1, len(pieces) // PIECES)]:
-            table += self._confusion(net, item, region)
-        return dice_of(table)
+            table = self._confusion(net, item, region)
+            tables[item.name] = tables.get(item.name, 0) + table
+        return tables
 
     def _pieces(self, item: Item) -> list[Region]:
         out: list[Region] = []

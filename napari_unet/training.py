@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from napari_unet.holdout import HoldOut
 from napari_unet.judging import Judge
 from napari_unet.learner import Learner, Weights, copied, under
 from napari_unet.library import Model
-from napari_unet.metrics import mean
+from napari_unet.metrics import dice_of, mean
 from napari_unet.models import Net, build
 from napari_unet.patches import Sampler, item_stats
 from napari_unet.run import (
@@ -232,12 +233,15 @@ class _Run:
         self.curve.append((self.step, dice))
         yield Scored(self.step, self.seconds, dice, classes, better)
 
-    def _judge_the_best(self) -> None:
-        """The score that the model carries is that on all that was held out, not on a sample."""
+    def _judge_the_best(self) -> dict[str, float]:
+        """By image, on all that was held out of it, not on a sample; pooled, the model's score."""
         assert self.best is not None
         self.learner.average.load_state_dict(self.best)
-        dice = mean(self.jury.score(self.learner.average, self.sampler.items, whole=True))
-        self.best_dice = self.best_dice if dice is None else dice
+        tables = self.jury.tables(self.learner.average, self.sampler.items)
+        pooled = mean(dice_of(np.sum([*tables.values()], axis=0))) if tables else None
+        self.best_dice = self.best_dice if pooled is None else pooled
+        scores = {name: mean(dice_of(table)) for name, table in tables.items()}
+        return {name: score for name, score in scores.items() if score is not None}
 
     def rest(self) -> Event:
         self.resting = True
@@ -256,10 +260,11 @@ class _Run:
             yield from self.save_checkpoint(checkpoint)
         if self.step and self._holds_out:
             yield from self.judge()
-        last = self._model(self.step, self.curve[-1][1] if self.curve else None)
+        model = last = self._model(self.step, self.curve[-1][1] if self.curve else None)
         if self.best is not None:
-            self._judge_the_best()
-        model = last if self.best is None else self._model(self.best_step, self.best_dice)
+            held_out = self._judge_the_best()
+            model = self._model(self.best_step, self.best_dice)
+            model.card = model.card.model_copy(update={"held_out": held_out})
         yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
 
     def peek(self) -> Event:

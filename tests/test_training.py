@@ -243,6 +243,19 @@ class TestJudging:
         assert events[-1].dice == max(s.dice for s in scores)
         assert scores[0].best
 
+    def test_the_card_has_the_score_of_each_image_that_was_held_out(self):
+        training_set = make_set(3)
+        for seed, role in ((5, "hold out"), (6, "hold out")):
+            image, mask = discs(seed)
+            training_set.add(f"discs {seed}", image, mask, complete=True, role=role)
+
+        events = run(training_set, steps=60, holdout=0.01)
+
+        card = events[-1].model.card
+        assert set(card.held_out) == {"discs 5", "discs 6"}
+        assert min(card.held_out.values()) - 1e-9 <= events[-1].dice
+        assert max(card.held_out.values()) + 1e-9 >= events[-1].dice
+
     def test_says_when_too_little_can_be_held_out(self):
         events = run(make_set(1, size=64), steps=1)
 
