@@ -317,8 +317,12 @@ def _replace_card(folder: Path, card: Card) -> None:
 
 def duplicate_model(name: str, new: str) -> Path:
     """Copy a model of the library, with all its versions, under another name."""
-    old, place = model_folder(name), new_place(new)
-    card = read_card(old).named(new)
+    return take_in(model_folder(name), new)
+
+
+def take_in(old: Path, name: str) -> Path:
+    """Copy a model's folder, with all its versions, into the library."""
+    place, card = new_place(name), read_card(old).named(name)
     with atomic_folder(place) as folder:
         for file in sorted(f for f in old.rglob("*") if f.is_file()):
             copy = folder / file.relative_to(old)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -22,6 +22,7 @@ from napari_unet.annotation import Region
 from napari_unet.atomic import atomic_file, atomic_folder
 from napari_unet.cards import fingerprint
 from napari_unet.config import SegClass, class_table
+from napari_unet.export import export_labels
 from napari_unet.io import Image, plain_name, read_image
 from napari_unet.normalise import measure
 from napari_unet.pictures import Picture, as_rgb
@@ -30,6 +31,7 @@ from napari_unet.records import (
     IMAGES,
     PROJECT,
     ImageCard,
+    MaskCard,
     ProjectCard,
     home,
     is_project,
@@ -40,10 +42,14 @@ from napari_unet.records import (
     write_card,
 )
 from napari_unet.run import BadInput, Control, Event
-from napari_unet.sheets import Place, Sheets, places
+from napari_unet.sheets import Place, Sheets, places, read_labels
+
+if TYPE_CHECKING:
+    from napari_unet.library import Model
 
 LOCK = ".lock"
 THUMBNAIL, EDGE = "thumbnail.png", 64
+MASK, MODELS = "mask.tif", "models"
 MOST_READ = 8  # images kept in memory of those that are not open
 SAVE_SECONDS = 0.5  # after a stroke
 AGAIN_SECONDS = 3.0  # until a disk that failed is tried again
@@ -94,6 +100,7 @@ class Project:
         self._changed = threading.Condition()
         self._saving = threading.RLock()
         self._reading = threading.Lock()
+        self._masking = threading.Lock()
 
     @property
     def read_only(self) -> bool:
@@ -129,7 +136,7 @@ class Project:
         _refuse_full(folder)
         self.save()
         with atomic_folder(folder, overwrite=folder.exists()) as draft, self._saving:
-            for part in (PROJECT, IMAGES):
+            for part in (PROJECT, IMAGES, MODELS):
                 _copy(self.folder / part, draft / part)
             card = self._card.model_copy(update={"name": name_of(folder), "created": now()})
             write_card(draft / PROJECT, card)
@@ -274,6 +281,29 @@ class Project:
         for place in places(region or whole):
             self._mark(key, place)
         self.change(key, painted=now())
+
+    # --- what models made ---
+
+    def keep_mask(self, key: str, labels: np.ndarray, made: MaskCard, when: str) -> None:
+        """Write the mask of an image, in place of the one before; a large one takes a while."""
+        with self._masking:
+            if not self.read_only and key in self.images:
+                export_labels(self._place(key) / MASK, labels, overwrite=True)
+                self.change(key, mask=made, predicted=when)
+
+    def read_mask(self, key: str, labels: np.ndarray) -> bool:
+        """Put the mask of an image that is kept into these labels; whether it was there, sound."""
+        with self._masking:
+            return read_labels(self._place(key) / MASK, labels)
+
+    def keep_model(self, model: Model) -> None:
+        """Put a model, as a new version if it is there already, where it moves with the project."""
+        if not self.read_only:
+            model.save(self.folder / MODELS / model.card.name)
+
+    def model_folder(self, name: str) -> Path:
+        """Where a model of this project is, by its name."""
+        return self.folder / MODELS / name
 
     # --- saving ---
 

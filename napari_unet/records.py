@@ -45,6 +45,14 @@ class ProjectCard(Frozen):
     model: str = Field("", description="Name in the library of the model in use")
 
 
+class MaskCard(Frozen):
+    """What is known of the mask of an image, which is in mask.tif beside its image.json."""
+
+    model: str = Field(description="Name of the model that made it")
+    classes: tuple[SegClass, ...] = Field(min_length=1, description="Of that model, 1..N")
+    ndim: Literal[2, 3] = Field(2, description="Whether planes or volumes were segmented")
+
+
 class ImageCard(Frozen):
     """What the image.json of an image holds."""
 
@@ -75,6 +83,10 @@ class ImageCard(Frozen):
     predicted: str = Field("", description="When its mask was last predicted")
     exported: str = Field("", description="When its mask was last exported")
     labelled: int = Field(0, ge=0, description="Painted pixels")
+    dice: float | None = Field(
+        None, ge=0, le=1, description="Held-out Dice on it, of the model trained last"
+    )
+    mask: MaskCard | None = Field(None, description="How its mask was made, if one is kept")
 
     @property
     def state(self) -> State:

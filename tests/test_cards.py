@@ -20,6 +20,7 @@ from napari_unet.cards import (
     duplicate_model,
     fingerprint,
     free_name,
+    held_out_dice,
     library_folder,
     list_models,
     model_folder,
@@ -269,3 +270,13 @@ def test_cards_are_read_without_torch():
     ).stdout
 
     assert said.split() == ["cells", "False"]
+
+
+def test_the_score_of_a_stack_is_the_mean_of_its_planes():
+    card = read_card(put("cells")).model_copy(
+        update={"held_out": {"a[3]": 0.5, "a[10]": 0.7, "a[1] b": 0.1, "ab": 0.2}}
+    )
+
+    assert held_out_dice(card, "a") == pytest.approx(0.6)
+    assert held_out_dice(card, "a[1] b") == 0.1
+    assert held_out_dice(card, "c") is None

@@ -24,6 +24,7 @@ from napari_unet.project import (
     create_project,
     open_project,
 )
+from napari_unet.records import MaskCard
 from napari_unet.run import BadInput, Control
 from napari_unet.sheets import Sheets
 
@@ -495,3 +496,78 @@ def test_a_path_to_what_is_no_image_is_refused_in_a_sentence(project, path):
 
     with pytest.raises(BadInput):
         project.read(key)
+
+
+# --- what models made ---
+
+
+def made(*names: str) -> MaskCard:
+    return MaskCard(model="m", classes=class_table(names or ["cell"]))
+
+
+def test_a_mask_is_kept_with_its_image(project, folder):
+    key = project.add(as_image(picture(), name="im0"))
+    mask = (picture(1) > 128).astype(np.uint8)
+    project.keep_mask(key, mask, made("nucleus"), "2026-01-02")
+    project.close()
+
+    again = open_project(folder)
+    labels = np.zeros_like(mask)
+    assert again.read_mask(key, labels)
+    assert np.array_equal(labels, mask)
+    assert again.images[key].mask.classes[0].name == "nucleus"
+    assert again.images[key].state == "predicted"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(file.read_bytes()[:60]),
+        lambda file: file.write_bytes(b"not a TIFF"),
+        lambda file: tifffile.imwrite(file, np.zeros((3, 4), np.uint8)),
+        lambda file: tifffile.imwrite(file, np.zeros((30, 40), np.uint16)),
+    ],
+    ids=["gone", "cut off", "foreign", "of another size", "of another type"],
+)
+def test_a_mask_that_is_damaged_is_no_mask(project, folder, spoil):
+    key = project.add(as_image(picture(), name="im0"))
+    labels = painted(project, key)
+    project.keep_mask(key, np.ones((30, 40), np.uint8), made(), "2026-01-02")
+    project.save()
+    spoil(folder / "images" / key / "mask.tif")
+
+    assert not project.read_mask(key, np.zeros((30, 40), np.uint8))
+    assert np.array_equal(project.sheets(key).read()[0], labels), "what is painted is untouched"
+
+
+def test_the_mask_of_an_image_that_was_taken_out_is_not_written(project, folder):
+    key = project.add(as_image(picture(), name="im0"))
+    project.remove(key)
+
+    project.keep_mask(key, np.ones((30, 40), np.uint8), made(), "2026-01-02")
+
+    assert not (folder / "images" / key).exists()
+
+
+# --- earlier versions of the program ---
+
+
+def test_a_project_of_the_first_version_opens(tmp_path):
+    """Its files as that version wrote them: later ones know more of an image and of its model."""
+    shutil.copytree(Path(__file__).parent / "first_version.unet", tmp_path / "old.unet")
+
+    project = open_project(tmp_path / "old.unet")
+
+    assert project.problems == []
+    assert [c.name for c in project.card.classes] == ["cell", "gland"]
+    assert project.card.training == {"seconds": 30.0}
+    (key,) = project.images
+    card = project.images[key]
+    assert (card.name, card.role, card.note, card.state) == ("im0", "train", "blurred", "annotated")
+    assert (card.dice, card.mask) == (None, None)
+    assert np.count_nonzero(project.annotation(key)) == card.labelled == 3 * 17
+    assert np.array_equal(project.read(key).data[0], picture())
+    project.change(key, note="sharp")
+    project.close()
+    assert open_project(tmp_path / "old.unet").images[key].note == "sharp"

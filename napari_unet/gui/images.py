@@ -28,8 +28,12 @@ from napari_unet.gui.workspace import Workspace
 from napari_unet.records import ImageCard, recent, title
 from napari_unet.run import BadInput
 
-IMAGE, STATE, PAINTED, ROLE, NOTE = range(5)  # columns
-HEADS = ("Image", "State", "Painted", "Used to", "Note")
+IMAGE, STATE, PAINTED, DICE, ROLE, NOTE = range(6)  # columns
+HEADS = ("Image", "State", "Painted", "Dice", "Used to", "Note")
+DICE_TIP = (
+    "How well the model trained last does on what was held out of this image: 0 to 1; empty where "
+    "nothing was held out of it"
+)
 ROLES = {"both": "learn and judge", "train": "learn", "hold out": "judge"}
 NAME_LETTERS, ROWS_SHOWN = 22, 6
 KEY = Qt.ItemDataRole.UserRole
@@ -67,6 +71,7 @@ class ImagesDock(QWidget):
         self._filter.setClearButtonEnabled(True)
         self._table = named(QTreeWidget(), "images.table", "Double-click opens an image")
         self._table.setHeaderLabels(HEADS)
+        self._table.headerItem().setToolTip(DICE, DICE_TIP)
         self._table.setRootIsDecorated(False)
         self._table.setUniformRowHeights(True)
         self._table.setSortingEnabled(True)
@@ -256,7 +261,8 @@ class ImagesDock(QWidget):
         for n in card.shape:
             total *= n
         painted = f"{100 * card.labelled / total:.1f} %" if card.painted else ""
-        item = QTreeWidgetItem([card.name, card.state, painted, ROLES[card.role], card.note])
+        dice = "" if card.dice is None else f"{card.dice:.2f}"
+        item = QTreeWidgetItem([card.name, card.state, painted, dice, ROLES[card.role], card.note])
         item.setData(IMAGE, KEY, key)
         item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
         font = item.font(IMAGE)

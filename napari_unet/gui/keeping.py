@@ -16,7 +16,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from napari_unet.annotation import Region, without
-from napari_unet.cards import list_models
+from napari_unet.cards import CARD, held_out_dice, list_models, take_in
 from napari_unet.config import UNLABELLED, Role
 from napari_unet.gui.jobs import Failure, notify
 from napari_unet.gui.placing import matrix_of
@@ -28,6 +28,7 @@ from napari_unet.run import BadInput, Control, Event
 
 if TYPE_CHECKING:
     from napari_unet.gui.workspace import Workspace
+    from napari_unet.library import Model
 
 
 NEXT, BEFORE = "Alt+Down", "Alt+Up"
@@ -101,6 +102,10 @@ class Keeping(QObject):
         """The key in the project of an image that is open."""
         return None if image is None else self._keys.get(image)
 
+    def image_of(self, key: str) -> Image | None:
+        """The open image that has a key in the project."""
+        return next((image for image, k in self._keys.items() if k == key), None)
+
     @property
     def name(self) -> str:
         """What the project is called; nothing if it has no name yet."""
@@ -143,13 +148,29 @@ class Keeping(QObject):
         self._opened = True
         remember(folder)
         self._work.session.open(project)
-        if project.card.model in list_models():
-            self._work.use(project.card.model)
+        self._use_model(project)
         self._tell_problems()
         last = project.card.shown
         first = last if last in project.images else next(iter(project.images), None)
         if first is not None:
             self.show(first)
+
+    def _use_model(self, project: Project) -> None:
+        """Go on with the project's model; one that the library does not have is put there."""
+        name = project.card.model
+        known = name in list_models()
+        if not known and name and (project.model_folder(name) / CARD).is_file():
+            try:
+                known = take_in(project.model_folder(name), name).is_dir()
+            except BadInput as error:
+                notify(Failure(f"The project's model cannot be used: {error}"))
+        if known:
+            self._work.use(name)
+
+    def keep_model(self, model: Model) -> None:
+        """Put a model that a run made into the project that it learned from."""
+        if self.project is not None:
+            self.project.keep_model(model)
 
     def save_as(self, folder: Path) -> None:
         """Go on in a copy of the project at another place, under another name."""
@@ -273,7 +294,7 @@ class Keeping(QObject):
     def show(self, key: str) -> None:
         """Open an image of the project in place of the one that is open."""
         assert self.project is not None
-        open_already = next((i for i, k in self._keys.items() if k == key), None)
+        open_already = self.image_of(key)
         if open_already is not None:
             self._work.work_on(open_already)
             return
@@ -288,6 +309,8 @@ class Keeping(QObject):
         self._work.work_on(layer, (), card.shown == "leading")
         if card.painted:
             self._work.annotate()
+        if self._work.picture is not None:
+            self._work.masks.recall(layer, self._work.picture, key)
         self.changed.emit()
 
     def step(self, by: int) -> None:
@@ -418,10 +441,12 @@ class Keeping(QObject):
 
     def note_training(self) -> None:
         """A model was trained on all that is learned from."""
-        if self.project is not None:
+        model = self._work.session.model
+        if self.project is not None and model is not None:
             learned = self._work.session.pictures
             for key in [k for k in self.project.images if self._names.get(k) in learned]:
-                self.project.change(key, trained=now())
+                dice = held_out_dice(model.card, self._names[key])
+                self.project.change(key, trained=now(), dice=dice)
             if self._work.kept_as is not None:
                 self.project.card = self.project.card.model_copy(
                     update={"model": self._work.kept_as}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import napari
 from napari.layers import Image
@@ -33,7 +33,6 @@ from napari_unet.segmenting import (
     Segmented,
     Task,
     Written,
-    new_result,
     segment,
     segment_files,
 )
@@ -61,10 +60,11 @@ class SegmentDock(QWidget):
     def __init__(self, napari_viewer: napari.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._work = Workspace.of(napari_viewer)
-        self._results: WeakKeyDictionary[Image, Result] = WeakKeyDictionary()
+        self._masks = self._work.masks
         self._images: dict[Picture, Image] = {}  # of the pictures that are being segmented
         self._control: Control | None = None
-        self._keys: list[str] = []  # of the project's images that go into a folder, in order
+        self._keys: list[str] = []  # of the project's images whose masks are still to come
+        self._named = ""  # the model that segments
         self._parting: ObjectConfig | None = None  # how objects are being told apart
         self._drawn = 0.0
         self._make_widgets()
@@ -129,6 +129,7 @@ class SegmentDock(QWidget):
         follow(self, self._work.session.model_changed, self._on_session_model_changed)
         follow(self, self._work.image_changed, self._on_image_changed)
         follow(self, self._work.layers.changed, self._refresh)
+        follow(self, self._masks.changed, self._on_masks_changed)
 
     # --- what is asked ---
 
@@ -151,6 +152,7 @@ class SegmentDock(QWidget):
         if events is None:
             return
         self._control = control
+        self._named = Path(model).stem if isinstance(model, str | Path) else model.card.name
         self._bar.setRange(0, 0)
         self._bar.show()
         # With its dock closed, nobody waits for the result.
@@ -203,11 +205,8 @@ class SegmentDock(QWidget):
         return [Task(result)]
 
     def _result(self, image: Image, picture: Picture) -> Result:
-        known = self._results.get(image)
-        if known is None or known.picture is not picture:
-            known = self._results[image] = new_result(picture)
         self._images[picture] = image
-        return known
+        return self._masks.begin(image, picture)
 
     def _on_cancel_clicked(self) -> None:
         if self._control is not None:
@@ -221,7 +220,7 @@ class SegmentDock(QWidget):
         from napari_unet.io import Image as Source
 
         image = self._work.image
-        result = self._results.get(image) if image is not None else None
+        result = self._masks.of(image)
         if image is None or result is None:
             raise BadInput("This image has no mask yet; segment it first.")
         path = ask_file(self, f"{image.name}-mask")
@@ -248,10 +247,11 @@ class SegmentDock(QWidget):
         elif isinstance(event, Written):
             self._status.setText(f"{event.done} of {event.total}: {event.path.name}")
             if self._keys:
-                key = self._keys[event.done - 1]
-                self._work.keeping.change(key, predicted=now(), exported=now())
+                self._work.keeping.change(self._keys.pop(0), exported=now())
         elif isinstance(event, Segmented):
             self._show(event.result)
+            if self._parting is None:
+                self._keep(event.result)
         elif isinstance(event, Noticed):
             self._status.setText(event.message)
 
@@ -261,7 +261,8 @@ class SegmentDock(QWidget):
             return
         for picture, image in self._images.items():
             layer = self._work.layers.of(image, "prediction")
-            if layer is not None and self._results[image].picture is picture:
+            result = self._masks.of(image)
+            if layer is not None and result is not None and result.picture is picture:
                 layer.refresh(extent=False, thumbnail=False)
         self._drawn = time.monotonic()
 
@@ -299,7 +300,12 @@ class SegmentDock(QWidget):
         if result.uncertainty is not None:
             layers.result(image, result.picture, "uncertainty", result.uncertainty)
         self._status.setText(_in_words(image, result, objects))
-        self._work.keeping.mark(image, predicted=now())
+
+    def _keep(self, result: Result) -> None:
+        """The mask of an image of the project stays with it."""
+        image, keeping = self._images.get(result.picture), self._work.keeping
+        key = self._keys[0] if self._keys else keeping.key_of(image)
+        self._masks.keep(key, result, self._named)
 
     # --- how it is shown ---
 
@@ -315,14 +321,13 @@ class SegmentDock(QWidget):
         self._show_again()
 
     def _on_objects_changed(self) -> None:
-        for result in self._results.values():
-            result.objects = None
+        self._masks.forget_objects()
         self._show_again()
 
     def _show_again(self) -> None:
         """The present result, shown or parted in another way."""
         image = self._work.image
-        result = self._results.get(image) if image is not None else None
+        result = self._masks.of(image)
         if image is None or result is None or self._control is not None:
             return
         self._images[result.picture] = image
@@ -347,6 +352,14 @@ class SegmentDock(QWidget):
         self._model.set_in_use(None if model is None else model.card.name)
         self._refresh()
 
+    def _on_masks_changed(self, image: Image) -> None:
+        """A mask that was kept is there again; it is shown as results are shown now."""
+        said = self._status.text()  # of all of the project, perhaps, and not of this image
+        if image is self._work.image:
+            self._show_again()
+        self._status.setText(said or self._status.text())
+        self._refresh()
+
     def _on_image_changed(self) -> None:
         if self._control is None:
             self._status.setText("")  # it is about the image before
@@ -358,7 +371,7 @@ class SegmentDock(QWidget):
         possible = image is not None or self._scope.currentText() in (PROJECT, FOLDER)
         self._run.setEnabled(not busy and possible and self._model.value() is not None)
         self._cancel.setEnabled(busy)
-        self._export.setEnabled(not busy and image is not None and image in self._results)
+        self._export.setEnabled(not busy and self._masks.of(image) is not None)
         if self._model.value() is None and not busy:
             self._status.setText(NO_MODEL)
         elif self._status.text() == NO_MODEL:

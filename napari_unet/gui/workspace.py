@@ -17,6 +17,7 @@ from napari_unet.cards import free_name, library_folder
 from napari_unet.config import BACKGROUND
 from napari_unet.gui.jobs import Failure, Job, Jobs, notify
 from napari_unet.gui.keeping import Keeping
+from napari_unet.gui.masks import Masks
 from napari_unet.gui.painting import Painting
 from napari_unet.gui.preview import draw_preview
 from napari_unet.gui.viewer import LIVE, OURS, Layers, role_of
@@ -68,6 +69,7 @@ class Workspace(QObject):
         self.layers = Layers(viewer)
         self.jobs = Jobs(self)
         self.keeping = Keeping(self)
+        self.masks = Masks(self)
         self.layers.taken = lambda: set(self.session.pictures)
         self.image: Image | None = None
         self.channels: tuple[Image, ...] = ()  # further ones
@@ -257,6 +259,7 @@ class Workspace(QObject):
         if self._seen is not None:
             model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
         try:
+            self.keeping.keep_model(model)
             model.save(library_folder() / model.card.name)
         except BadInput as error:
             notify(Failure(str(error)))

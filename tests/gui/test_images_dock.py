@@ -36,7 +36,7 @@ def saved(window) -> None:
 def rows(window) -> list[list[str]]:
     table = window.find("images.table")
     items = [table.topLevelItem(row) for row in range(table.topLevelItemCount())]
-    return [[item.text(c) for c in range(5)] for item in items if not item.isHidden()]
+    return [[item.text(c) for c in range(6)] for item in items if not item.isHidden()]
 
 
 def answer(monkeypatch, name: str, what) -> None:
@@ -234,13 +234,13 @@ def test_an_earlier_state_is_painted_again_and_can_be_undone(three, monkeypatch)
 
 def test_notes_and_roles_are_kept(three, tmp_path):
     table = three.find("images.table")
-    table.topLevelItem(1).setText(4, "blurred")
+    table.topLevelItem(1).setText(5, "blurred")
     keeping = three.work.keeping
     key = next(k for k, c in keeping.project.images.items() if c.name == "im2")
     keeping.change(key, role="hold out")
     saved(three)
 
-    assert [row[3:] for row in rows(three)] == [
+    assert [row[4:] for row in rows(three)] == [
         ["learn and judge", ""],
         ["learn and judge", "blurred"],
         ["judge", ""],
@@ -449,3 +449,90 @@ def test_a_project_with_other_settings_keeps_its_classes(three, tmp_path, monkey
     card = open_project(tmp_path / "mine").card
     assert [c.name for c in card.classes] == ["cell", "gland"]
     assert card.training["width"] == 8
+
+
+@pytest.fixture
+def segmented(three):
+    """The first of three images painted, learned and segmented; its mask is kept."""
+    three.paint_both()
+    three.train()
+    three.stop()
+    three.click("segment.run")
+    three.until(lambda: project_of(three).mask is not None)
+    return three
+
+
+def project_of(window):
+    """What the project knows of its first image."""
+    return next(iter(window.work.keeping.project.images.values()))
+
+
+def test_a_mask_is_there_again_when_its_image_is(segmented):
+    mask = segmented.viewer.layers["im0: mask"].data.copy()
+    assert 0 < mask.sum() < mask.size
+
+    segmented.click("images.next")
+    assert "im0: mask" not in segmented.names()
+    segmented.click("images.before")
+    segmented.until(lambda: "im0: mask" in segmented.names())
+
+    assert np.array_equal(segmented.viewer.layers["im0: mask"].data, mask)
+    assert segmented.find("segment.export").isEnabled()
+    assert project_of(segmented).mask.model == "mine"
+    assert rows(segmented)[0][1] == "predicted"
+
+
+def test_a_project_that_was_moved_brings_its_masks_and_its_model(
+    segmented, open_window, tmp_path, monkeypatch
+):
+    mask = segmented.viewer.layers["im0: mask"].data.copy()
+    segmented.choose("train.start_from", "The model in use")
+    segmented.train()
+    segmented.stop()
+    saved(segmented)
+    segmented.work.close()
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    (tmp_path / "pictures").rename(tmp_path / "moved" / "pictures")
+    monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "another home"))
+
+    again = open_window()
+    again.click("column.images.toggle")
+    answer(monkeypatch, "ask_folder", tmp_path / "moved")
+    again.click("images.open")
+    again.until(lambda: again.session.model is not None)
+
+    assert again.session.model.card.name == "mine"
+    assert [v.number for v in again.session.model.card.versions] == [1, 2]
+    answer(monkeypatch, "ask_images", [tmp_path / "moved" / "pictures" / "im0.tif"])
+    again.find("images.table").setCurrentItem(again.find("images.table").topLevelItem(0))
+    again.click("images.locate")
+    again.click("images.show")
+    again.until(lambda: "im0: mask" in again.names())
+    assert np.array_equal(again.viewer.layers["im0: mask"].data, mask)
+
+
+def test_all_of_the_project_is_segmented_and_each_mask_kept(segmented, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_unet.gui.segment.ask_folder", lambda *_: tmp_path / "masks")
+    segmented.choose("segment.scope", "All of the project")
+    segmented.click("segment.run")
+    segmented.until(lambda: "3 of 3" in segmented.text("segment.status"))
+    segmented.until(lambda: [row[1] for row in rows(segmented)] == ["exported"] * 3)
+
+    segmented.click("images.next")
+    segmented.until(lambda: "im1: mask" in segmented.names())
+
+    written = tifffile.imread(tmp_path / "masks" / "im1.tif")
+    assert np.array_equal(segmented.viewer.layers["im1: mask"].data, written)
+
+
+def test_the_score_of_an_image_to_judge_by_is_in_its_row(three):
+    for _ in range(2):
+        three.paint_both()
+        three.click("images.next")
+    three.work.keeping.change(list(three.work.keeping.project.images)[1], role="hold out")
+
+    three.train()
+    three.stop()
+
+    score = three.session.model.card.held_out["im1"]
+    assert [row[3] for row in rows(three)] == ["", f"{score:.2f}", ""]
