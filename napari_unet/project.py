@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 LOCK = ".lock"
 THUMBNAIL, EDGE = "thumbnail.png", 64
 MASK, MODELS = "mask.tif", "models"
+PIECE = 1024  # edge of what is copied at a time
 MOST_READ = 8  # images kept in memory of those that are not open
 SAVE_SECONDS = 0.5  # after a stroke
 AGAIN_SECONDS = 3.0  # until a disk that failed is tried again
@@ -96,7 +97,7 @@ class Project:
         self._pixels: dict[str, Image] = {}  # images that are not looked at closely yet
         self._read: dict[str, Image] = {}
         self._dirty: dict[tuple[str, Place | None], float] = {}  # sheets and cards, and since when
-        self._writing = False
+        self._writing = 0  # parts that are neither dirty nor on disk
         self._changed = threading.Condition()
         self._saving = threading.RLock()
         self._reading = threading.Lock()
@@ -338,14 +339,8 @@ class Project:
         if self.read_only:
             return
         with self._saving:
-            while (next_one := self._take_one()) is not None:
-                part, since = next_one
-                try:
-                    self._write(*part)
-                except Exception as error:  # whatever it was, the part is still to be written
-                    with self._changed:
-                        self._dirty.setdefault(part, since)
-                    raise _in_words(error) from error
+            while self._save_one():
+                pass
             with self._changed:
                 waiting = {key for key, _ in self._dirty}
                 for key in self._leaving - waiting:
@@ -357,15 +352,30 @@ class Project:
             oldest = min(self._dirty.values(), default=float("inf"))
         return time.monotonic() - oldest >= SAVE_SECONDS
 
-    def _take_one(self) -> tuple[tuple[str, Place | None], float] | None:
-        """The part that waits longest: what is painted on all the time must not hold up others."""
+    def _save_one(self, painted: bool = False) -> bool:
+        """Write the part, or what is painted, that waits longest; whether there was one."""
         with self._changed:
-            self._writing = False
-            if not self._dirty:
-                return None
-            part = min(self._dirty, key=lambda p: self._dirty[p])
-            self._writing = True
-            return part, self._dirty.pop(part)
+            # In this order, for what is painted on all the time must not hold up others.
+            waiting = [part for part in self._dirty if part[1] is not None or not painted]
+            if not waiting:
+                return False
+            part = min(waiting, key=lambda p: self._dirty[p])
+            since = self._dirty.pop(part)
+            self._writing += 1
+        try:
+            self._write(*part)
+        except Exception as error:  # whatever it was, the part is still to be written
+            with self._changed:
+                self._dirty.setdefault(part, since)
+            raise _in_words(error) from error
+        finally:
+            self._writing -= 1
+        return True
+
+    def _save_painted(self) -> None:
+        """While something large is copied, what is painted meanwhile does not wait for its end."""
+        for _ in range(len(self._dirty)):
+            self._save_one(painted=True)
 
     def _write(self, key: str, place: Place | None) -> None:
         if not key:
@@ -387,7 +397,7 @@ class Project:
             path = ""
         if not path:
             path = f"{IMAGES}/{key}/{plain_name(self.images[key].name)}.tif"
-            _copy_pixels(self.folder / path, image)
+            _copy_pixels(self.folder / path, image, self._save_painted)
         with atomic_file(self.thumbnail(key), overwrite=True) as draft:
             _draw_thumbnail(draft, image)
         self._note(key, path=path, sha256=fingerprint(image.data))
@@ -472,18 +482,38 @@ def _is_file_of(file: Path, image: Image) -> bool:
     return same and fingerprint(found.data) == fingerprint(image.data)
 
 
-def _copy_pixels(file: Path, image: Image) -> None:
+def _copy_pixels(file: Path, image: Image, between: Callable[[], None]) -> None:
+    """Write an image piece by piece: it may be larger than memory, and take long."""
     import tifffile
 
+    shape, dtype = tuple(image.data.shape), np.dtype(image.data.dtype)
+    large = max(shape[-2:]) > PIECE
     with atomic_file(file, overwrite=True) as draft:
         tifffile.imwrite(
             draft,
-            np.asarray(image.data),
+            _pieces(image.data, between),
+            shape=shape,
+            dtype=dtype,
+            tile=(PIECE, PIECE) if large else None,
             metadata={"axes": image.axes},
             photometric="minisblack",
             compression="zlib",
-            bigtiff=math.prod(image.data.shape) * np.dtype(image.data.dtype).itemsize > 2**31,
+            bigtiff=math.prod(shape) * dtype.itemsize > 2**31,
         )
+
+
+def _pieces(data: Any, between: Callable[[], None]) -> Iterator[np.ndarray]:
+    """Planes, or where they are large their tiles, those at the borders filled up."""
+    height, width = data.shape[-2:]
+    large = max(height, width) > PIECE
+    for place in np.ndindex(tuple(data.shape[:-2])):
+        for top in range(0, height, PIECE):
+            for left in range(0, width, PIECE):
+                between()
+                piece = np.asarray(
+                    data[(*place, slice(top, top + PIECE), slice(left, left + PIECE))]
+                )
+                yield np.pad(piece, [(0, PIECE - n) for n in piece.shape]) if large else piece
 
 
 def _draw_thumbnail(file: Path, image: Image) -> None:
