@@ -140,6 +140,8 @@ class View:
 
 def as_rgb(pixels: np.ndarray, stats: Stats) -> np.ndarray:
     """A plane (C, Y, X) as (Y, X, 3) from 0 to 255: in colour, or of its first channel."""
+    if len(pixels) == RGB and pixels.dtype == np.uint8:
+        return np.moveaxis(pixels, 0, -1).astype(float)  # a photograph, whose colours are known
     light = (stats.apply(pixels).clip(-1, 1) + 1) * 127.5
     return np.moveaxis(light[:RGB] if len(light) >= RGB else light[:1].repeat(RGB, 0), 0, -1)
 

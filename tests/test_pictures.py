@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from napari_unet.normalise import measure
-from napari_unet.pictures import Picture, View, channels_first, widened
+from napari_unet.pictures import Picture, View, as_rgb, channels_first, widened
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 255, (3, 20, 24), np.uint8)
@@ -276,3 +276,9 @@ def test_a_widened_region_stays_in_the_image_and_in_its_plane():
     wide = widened(region, (9, 64, 40), (7, 7), (4, 4))
 
     assert wide == (slice(2, 3), slice(0, 28), slice(20, 40))
+
+
+def test_a_photograph_is_drawn_in_its_own_colours():
+    purple = np.broadcast_to(np.array([160, 120, 200], np.uint8)[:, None, None], (3, 4, 5))
+
+    assert np.array_equal(as_rgb(purple, measure(purple))[0, 0], [160, 120, 200])
