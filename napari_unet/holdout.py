@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,14 @@ class HoldOut:
         for item in items:
             free = self.roles[item.name] == TRAIN
             self._trained[item.name] |= free & (item.counts.sum(0) > 0)
+
+    def go_on(self, item: Item, held: Sequence[Region]) -> None:
+        """What an earlier run held out of an image stays held out; it learned all the rest."""
+        grid, edge = item.touched.shape, BLOCK[item.annotation.ndim]
+        self.roles[item.name], self.windows[item.name] = np.zeros(grid, np.uint8), []
+        for pixels in held:
+            self._take(item, tuple(slice(s.start // edge, -(-s.stop // edge)) for s in pixels))
+        self._trained[item.name] = (self.roles[item.name] == TRAIN) & (item.counts.sum(0) > 0)
 
     def held(self, items: tuple[Item, ...]) -> int:
         """Labelled pixels that are held out."""

@@ -123,6 +123,8 @@ class _Run:
         if start is not None:
             _take_over(net, start)
         self.holdout = HoldOut(config.holdout, net.halo, config.seed)
+        if start is not None:
+            _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         self.learner = Learner(net, config, self.sampler, self.numerics)
         self.jury = Judge(self.holdout, self.numerics, len(training_set.classes), training_set.ndim)
@@ -436,6 +438,7 @@ class _Run:
             numerics=f"{self.numerics.name} on {self.numerics.device}",
             software={"napari-unet": __version__, "torch": torch.__version__},
             curve=tuple(self.curve),
+            windows=_places(self.holdout),
             versions=(version,),
         )
 
@@ -507,6 +510,23 @@ def _identify(item: Item) -> str:
         item.cache["fingerprint"] = fingerprint(item.image)
     found: str = item.cache["fingerprint"]
     return found
+
+
+def _places(holdout: HoldOut) -> dict[str, tuple[tuple[tuple[int, int], ...], ...]]:
+    """What is held out, as a model's card has it."""
+    return {
+        name: tuple(tuple((s.start, s.stop) for s in window) for window in windows)
+        for name, windows in holdout.windows.items()
+        if windows
+    }
+
+
+def _go_on(holdout: HoldOut, items: tuple[Item, ...], card: Card) -> None:
+    """A model is not judged by what it has learned in an earlier run."""
+    for item in items:
+        if card.images.get(item.name) == _identify(item):
+            held = card.windows.get(item.name, ())
+            holdout.go_on(item, [tuple(slice(*ends) for ends in window) for window in held])
 
 
 def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | None) -> NetConfig:

@@ -256,6 +256,23 @@ class TestJudging:
         assert min(card.held_out.values()) - 1e-9 <= events[-1].dice
         assert max(card.held_out.values()) + 1e-9 >= events[-1].dice
 
+    @pytest.mark.parametrize("same", [True, False], ids=["the same image", "another of its name"])
+    def test_a_run_that_goes_on_is_not_judged_by_what_was_learned_before(self, same):
+        first = run(make_set(2), steps=5)[-1].model
+        (name,) = first.card.windows
+        corner = (((64, 96), (64, 96)),)
+        first.card = first.card.model_copy(update={"windows": {name: corner}})
+        training_set = make_set(2)
+        if not same:
+            training_set.remove(name)
+            image, mask = discs(9)
+            training_set.add(name, image, mask, complete=True)
+
+        events = list(train(TrainConfig(**TINY, steps=1), training_set, start=first))
+
+        windows = events[-1].model.card.windows
+        assert (windows == {name: corner}) == same
+
     def test_says_when_too_little_can_be_held_out(self):
         events = run(make_set(1, size=64), steps=1)
 
