@@ -59,6 +59,7 @@ class TrainingSet:
         ndim: int = 2,
         spacing: tuple[float, ...] = (),
         unit: str = "pixel",
+        rims: bool = False,
     ) -> None:
         if not 1 <= len(classes) <= MAX_CLASSES:
             raise BadInput(
@@ -68,6 +69,8 @@ class TrainingSet:
         self.ndim = ndim
         self.spacing = spacing
         self.unit = unit
+        # The value after those of the classes is then the rim of the objects of the only class.
+        self.rims = rims
         self.version = 0
         self._items: dict[str, Item] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -78,9 +81,14 @@ class TrainingSet:
             return tuple(self._items.values())
 
     @property
+    def n_values(self) -> int:
+        """How many kinds of labelled pixels are told apart from background."""
+        return len(self.classes) + self.rims
+
+    @property
     def counts(self) -> np.ndarray:
         """Labelled pixels of background and of each class, over all images."""
-        zero = np.zeros(1 + len(self.classes), np.int64)
+        zero = np.zeros(1 + self.n_values, np.int64)
         return sum((i.counts.reshape(len(zero), -1).sum(1) for i in self.items), zero)
 
     def add(
@@ -117,7 +125,7 @@ class TrainingSet:
                 image,
                 np.zeros(shape, np.uint8),
                 weights,
-                np.zeros((1 + len(self.classes), *grid), np.int64),
+                np.zeros((1 + self.n_values, *grid), np.int64),
                 np.zeros(grid, np.int64),
                 role,
                 {} if stats is None else {"stats": stats},
@@ -183,7 +191,7 @@ class TrainingSet:
                 f"The mask of '{name}' holds {values.dtype} numbers; give whole numbers: 0 not "
                 "labelled, 1..254 classes, 255 background."
             )
-        n = len(self.classes)
+        n = self.n_values
         wrong = (values > n) & (values != BACKGROUND) | (values < 0)
         if wrong.any():
             raise BadInput(
@@ -198,9 +206,7 @@ class TrainingSet:
         edge = BLOCK[self.ndim]
         blocks = tuple(slice(s.start // edge, -(-s.stop // edge)) for s in region)
         aligned = tuple(slice(b.start * edge, b.stop * edge) for b in blocks)
-        item.counts[(slice(None), *blocks)] = count_blocks(
-            item.annotation[aligned], len(self.classes)
-        )
+        item.counts[(slice(None), *blocks)] = count_blocks(item.annotation[aligned], self.n_values)
         item.touched[blocks] = self.version
 
     def _bump(self) -> None:

@@ -29,6 +29,7 @@ from napari_unet.config import (
 from napari_unet.export import export_labels
 from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
+from napari_unet.instances import RIM, object_rims
 from napari_unet.io import Image, as_image, mask_colors, read_image, read_mask
 from napari_unet.library import Model, load_model
 from napari_unet.losses import border_weights
@@ -161,7 +162,7 @@ def finish_prediction(events: Iterable[Event], watch: Watch | None) -> Target:
         if watch is not None:
             watch(event)
         if isinstance(event, Predicted):
-            return Target(event.labels, event.probabilities, event.uncertainty)
+            return Target(event.labels, event.probabilities, event.uncertainty, event.rims)
     raise AssertionError("a prediction ends with its result")
 
 
@@ -212,6 +213,7 @@ def make_training_set(
         3 if as_volumes else 2,
         first.spacing[-3:] if as_volumes else first.spacing[-2:],
         first.unit,
+        rims=mapping.objects,
     )
     for image, mask in pairs:
         _add(training_set, image, mask, mapping, sparse, border)
@@ -279,6 +281,8 @@ def _add(
             continue
         name = image.name + "".join(f"[{p}]" for p in place)
         values = part if sparse else mapping.apply(part)
+        if training_set.rims:
+            values[object_rims(part, training_set.spacing)] = RIM
         weights = border_weights(part, border) if border and mapping.objects else None
         pixels = image.data[(slice(None), *place)]
         training_set.add(name, pixels, values, complete=not sparse, weights=weights, stats=stats)

@@ -73,6 +73,9 @@ class Card(Frozen):
     numerics: str = ""
     software: dict[str, str] = Field({}, description="Programs that made it and their versions")
     curve: tuple[tuple[int, float], ...] = Field((), description="Step and held-out Dice")
+    rims: bool = Field(
+        False, description="Whether the net also tells the rims of objects, to part touching ones"
+    )
     windows: dict[str, tuple[tuple[tuple[int, int], ...], ...]] = Field(
         {}, description="Of each image the rectangles it was judged by and did not learn"
     )

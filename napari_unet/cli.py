@@ -487,7 +487,7 @@ def _objects(target: Target, image: Image, n_classes: int) -> np.ndarray:
     single = n_classes == 1 and target.probabilities is not None
     probability = target.probabilities[0] if single else None
     if "T" not in image.axes:
-        return split_objects(target.labels, probability, spacing=image.spacing)
+        return split_objects(target.labels, probability, spacing=image.spacing, rims=target.rims)
     times = range(len(target.labels))  # an object does not reach from one time to the next
     return np.stack(
         [
@@ -495,6 +495,7 @@ def _objects(target: Target, image: Image, n_classes: int) -> np.ndarray:
                 target.labels[t],
                 None if probability is None else probability[t],
                 spacing=image.spacing,
+                rims=None if target.rims is None else target.rims[t],
             )
             for t in times
         ]

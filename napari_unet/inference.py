@@ -23,7 +23,7 @@ from napari_unet.device import (
     ran_out_of_memory,
 )
 from napari_unet.library import Model
-from napari_unet.models import Net
+from napari_unet.models import Net, without_rims
 from napari_unet.models.nested import NestedUNet
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
@@ -43,6 +43,7 @@ class Target:
     labels: Any  # (*spatial), uint8
     probabilities: Any = None  # (classes, *spatial), float32
     uncertainty: Any = None  # (*spatial), float32
+    rims: Any = None  # (*spatial), bool: where the net that tells them sees objects end
 
 
 def predict(
@@ -87,7 +88,9 @@ def predict(
                 "other programs or use another device."
             )
         yield Noticed("memory", f"Memory ran out; going on with tiles of {max(edges)} pixels.")
-    yield Predicted(target.labels, target.probabilities, target.uncertainty, control.stopped)
+    yield Predicted(
+        target.labels, target.probabilities, target.uncertainty, target.rims, control.stopped
+    )
 
 
 def new_target(model: Model, shape: tuple[int, ...], config: PredictConfig) -> Target:
@@ -97,6 +100,7 @@ def new_target(model: Model, shape: tuple[int, ...], config: PredictConfig) -> T
         zeros(shape, np.uint8),
         zeros((classes, *shape), np.float32) if config.probabilities else None,
         zeros(shape, np.float32) if config.uncertainty else None,
+        zeros(shape, np.bool_) if model.card.rims else None,
     )
 
 
@@ -143,7 +147,12 @@ def _all_planes(
             if control.stopped:
                 return
             logits = runner.logits(net, read(tile.read))[(slice(None), *tile.inner)]
-            _write(target, (*plane, *tile.write), logits)
+            place = (*plane, *tile.write)
+            if runner.rims:
+                logits, rims = without_rims(logits)
+                if target.rims is not None:
+                    target.rims[place] = rims.cpu().numpy()
+            _write(target, place, logits)
             done += 1
             yield Tiled(done, total, (*(slice(p, p + 1) for p in plane), *tile.write))
 
@@ -178,7 +187,7 @@ class _Runner:
     def __init__(self, model: Model, numerics: Numerics, config: PredictConfig) -> None:
         self.numerics = numerics
         self.net: Net = numerics.place(copy.deepcopy(model.net))
-        self.flips = config.flips
+        self.flips, self.rims = config.flips, model.card.rims
         if config.head is not None:
             if not isinstance(self.net, NestedUNet):
                 raise BadInput(f"Model '{model.card.name}' has one head; choose none.")

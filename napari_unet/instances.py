@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+RIM = 2  # the value of rims in an annotation whose only class is objects
+_RIM_WIDTH = 2  # pixels
 _NECK = 0.85  # a neck narrower than this share of the smaller side parts two objects
 _SMOOTHING = 1.0  # pixels; takes the ripples of a pixelated outline out of the distances
 _THINNEST = 1e-3
@@ -18,16 +20,23 @@ def split_objects(
     fill_holes: int = 0,
     split: bool = True,
     spacing: Sequence[float] | None = None,
+    rims: np.ndarray | None = None,
 ) -> np.ndarray:
     """Split a class mask into objects, numbered from 1, top left first, each class on its own.
 
     Holes up to `fill_holes` pixels are filled, objects under `min_size` pixels dropped; the
-    `probability` of the mask's foreground, if given, helps to find where objects touch.
+    `probability` of the mask's foreground, and the `rims` that a net sees, if given, help to find
+    where objects touch.
     """
     labels = np.zeros(mask.shape, np.uint32)
     for value in np.unique(mask[mask != 0]):
         region = _filled(mask == value, fill_holes) & ((mask == value) | (mask == 0))
-        found = _parted(region, probability, spacing) if split else _components(region)
+        if not split:
+            found = _components(region)
+        elif rims is None:
+            found = _parted(region, probability, spacing)
+        else:
+            found = _grown(_parted(region & ~rims, probability, spacing), region)
         found = _without_small(found, min_size)
         labels = np.where((labels == 0) & (found > 0), found + labels.max(), labels)
     return _in_reading_order(labels)
@@ -41,6 +50,42 @@ def object_classes(labels: np.ndarray, mask: np.ndarray) -> dict[int, int]:
     )
     order = np.argsort(counts, kind="stable")
     return {int(pairs[0, i]): int(pairs[1, i]) for i in order}
+
+
+def object_rims(objects: np.ndarray, spacing: Sequence[float] = ()) -> np.ndarray:
+    """The outermost pixels of each object, fewer where nothing would be left inside of them."""
+    names, numbers = np.unique(objects, return_inverse=True)
+    numbers = numbers.reshape(objects.shape)
+    rims = np.zeros(objects.shape, bool)
+    for width in range(1, _RIM_WIDTH + 1):
+        edge = _edge(numbers, width, spacing)
+        has_inside = np.bincount(numbers[~edge], minlength=len(names)) > 0
+        rims |= edge & has_inside[numbers]
+    return rims & (objects != 0)
+
+
+def _edge(numbers: np.ndarray, width: int, spacing: Sequence[float]) -> np.ndarray:
+    """Pixels with others than their own number within so many of the smallest steps."""
+    from scipy import ndimage
+
+    steps = spacing or (1.0,) * numbers.ndim
+    size = [2 * int(width * min(steps) / step) + 1 for step in steps]
+    highest, lowest = (f(numbers, size) for f in (ndimage.maximum_filter, ndimage.minimum_filter))
+    return highest != lowest
+
+
+def _grown(seeds: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Seeds grown evenly over their region; a piece of it without any is an object as well."""
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
+    pieces, _ = ndimage.label(region, np.ones((3,) * region.ndim))
+    empty = np.setdiff1d(pieces[region], pieces[seeds > 0])
+    alone = np.isin(pieces, empty) & region
+    seeds = np.where(alone, pieces + seeds.max(initial=0), seeds)
+    outward = ndimage.distance_transform_edt(seeds == 0)
+    connected = np.ones((3,) * region.ndim)
+    return watershed(outward, seeds, mask=region, connectivity=connected).astype(np.uint32)
 
 
 def _components(region: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ import torch
 from napari_unet.annotation import Item, Region
 from napari_unet.device import Numerics
 from napari_unet.holdout import HoldOut
+from napari_unet.instances import RIM
 from napari_unet.metrics import Matrix, Scores, confusion, dice_of
-from napari_unet.models import Net
+from napari_unet.models import Net, without_rims
 from napari_unet.patches import gather, item_stats
 
 EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
@@ -22,8 +23,10 @@ PIECES = 4  # and at most twice so many in all, evenly spread
 class Judge:
     """Scores a net on the present held-out annotation."""
 
-    def __init__(self, holdout: HoldOut, numerics: Numerics, classes: int, ndim: int) -> None:
-        self.holdout, self.numerics, self.classes = holdout, numerics, classes
+    def __init__(
+        self, holdout: HoldOut, numerics: Numerics, classes: int, ndim: int, rims: bool = False
+    ) -> None:
+        self.holdout, self.numerics, self.classes, self.rims = holdout, numerics, classes, rims
         self.pixels = 0  # that the last score passed through the net
         self.edge = EDGE[ndim]
 
@@ -61,5 +64,10 @@ class Judge:
         with self.numerics.autocast():
             logits = net(self.numerics.send(pixels))[0]
         logits = logits[(slice(None), *(slice(h, h + s.stop - s.start) for s, h in pairs))]
+        if self.rims:
+            logits, _ = without_rims(logits)
         labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
-        return confusion(labels.cpu().numpy(), item.annotation[region], self.classes)
+        truth = item.annotation[region]
+        if self.rims:
+            truth = np.where(truth == RIM, 1, truth)
+        return confusion(labels.cpu().numpy(), truth, self.classes)

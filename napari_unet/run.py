@@ -153,4 +153,5 @@ class Predicted(Event):
     labels: Any
     probabilities: Any
     uncertainty: Any
+    rims: Any
     stopped: bool

@@ -38,6 +38,7 @@ class Result:
     probabilities: np.ndarray | None = None  # (classes, *spatial), float32
     uncertainty: np.ndarray | None = None  # (*spatial), float32
     objects: np.ndarray | None = None  # (*spatial), uint32
+    rims: np.ndarray | None = None  # (*spatial), bool, by a net that tells them
     classes: tuple[SegClass, ...] = ()
     ndim: int = 2  # of the net that made it: whether planes or volumes have objects
 
@@ -96,13 +97,13 @@ def _segment_one(
     check_image(model, picture.pixels, f"'{picture.name}'")
     result.classes = model.card.classes
     result.ndim = model.card.net.ndim
-    _make_room(result, len(result.classes), config)
+    _make_room(result, model, config)
     whole = tuple(slice(0, n) for n in picture.shape)
     region = task.region or whole
     read = widened(region, picture.shape, model.net.halo, model.net.stride)
     pixels = picture.pixels if read == whole else picture.pixels[(slice(None), *read)]
     inner = Tile(read, region).inner[-model.net.config.ndim :]
-    arrays = (result.labels, result.probabilities, result.uncertainty)
+    arrays = (result.labels, result.probabilities, result.uncertainty, result.rims)
     target = Target(*(None if a is None else _Window(a[(..., *region)], inner) for a in arrays))
     for event in predict(model, pixels, config, control, target, picture.stats):
         if not isinstance(event, Predicted):
@@ -127,8 +128,8 @@ class _Window:
         self._array[(*place[:-n], *there)] = values[(..., *here)]
 
 
-def _make_room(result: Result, classes: int, config: PredictConfig) -> None:
-    shape = result.picture.shape
+def _make_room(result: Result, model: Model, config: PredictConfig) -> None:
+    shape, classes = result.picture.shape, len(model.card.classes)
     result.objects = None  # they are those of the labels that were
     if config.probabilities and (
         result.probabilities is None or len(result.probabilities) != classes
@@ -136,6 +137,10 @@ def _make_room(result: Result, classes: int, config: PredictConfig) -> None:
         result.probabilities = zeros((classes, *shape), np.float32)
     if config.uncertainty and result.uncertainty is None:
         result.uncertainty = zeros(shape, np.float32)
+    if not model.card.rims:
+        result.rims = None
+    elif result.rims is None:
+        result.rims = zeros(shape, np.bool_)
     if not config.probabilities:
         result.probabilities = None
     if not config.uncertainty:
@@ -158,8 +163,9 @@ def part(result: Result, config: ObjectConfig, control: Control | None = None) -
             return
         labels = result.labels[place]
         probability = None if foreground is None else foreground[place]
+        rims = None if result.rims is None else result.rims[place]
         found = split_objects(
-            labels, probability, config.min_size, config.fill_holes, config.split, spacing
+            labels, probability, config.min_size, config.fill_holes, config.split, spacing, rims
         )
         objects[place] = np.where(found > 0, found + np.uint32(last), 0)
         last = max(last, int(objects[place].max(initial=0)))

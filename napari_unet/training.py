@@ -127,7 +127,13 @@ class _Run:
             _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         self.learner = Learner(net, config, self.sampler, self.numerics)
-        self.jury = Judge(self.holdout, self.numerics, len(training_set.classes), training_set.ndim)
+        self.jury = Judge(
+            self.holdout,
+            self.numerics,
+            len(training_set.classes),
+            training_set.ndim,
+            training_set.rims,
+        )
         # Sums depend on the number of threads: with so many steps wanted, it stays as it is.
         self.threads = Threads(self.numerics.device.type == "cpu" and config.steps is None)
         self.resting = False
@@ -178,7 +184,7 @@ class _Run:
                 "Too little is annotated to hold any of it out, so no score can be given; "
                 "annotate further away, or another image.",
             )
-        counts = self.set.counts.tolist()
+        counts = self.set.counts[: 1 + len(self.set.classes)].tolist()
         for number, found in enumerate(counts):
             if not found and any(counts):
                 yield Noticed("class", self._nowhere(number))
@@ -437,6 +443,7 @@ class _Run:
             training=self.config.model_dump(),
             numerics=f"{self.numerics.name} on {self.numerics.device}",
             software={"napari-unet": __version__, "torch": torch.__version__},
+            rims=self.set.rims,
             curve=tuple(self.curve),
             windows=_places(self.holdout),
             versions=(version,),
@@ -533,7 +540,7 @@ def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | N
     own = {
         "ndim": training_set.ndim,
         "in_channels": training_set.items[0].image.shape[0],
-        "n_classes": len(training_set.classes),
+        "n_classes": training_set.n_values,
     }
     choice = {k: getattr(config, k) for k in NetChoice.model_fields}
     if start is not None:

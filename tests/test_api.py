@@ -11,11 +11,14 @@ from PIL import Image as Pillow
 import napari_unet
 from napari_unet.annotation import Mapping
 from napari_unet.api import make_training_set, read_masks
-from napari_unet.config import BACKGROUND
+from napari_unet.config import BACKGROUND, PredictConfig
+from napari_unet.instances import object_rims, split_objects
 from napari_unet.io import as_image, read_image
-from napari_unet.library import Model
-from napari_unet.run import BadInput, Predicted, Started, Stepped, Tiled, Trained
+from napari_unet.library import Model, load_model
+from napari_unet.pictures import Picture
+from napari_unet.run import BadInput, Control, Predicted, Started, Stepped, Tiled, Trained
 from napari_unet.samples import cells, tissue, volume
+from napari_unet.segmenting import ObjectConfig, Task, new_result, segment
 
 TINY = {"steps": 3, "width": 4, "depth": 2, "precision": "float32"}
 FAST = {"precision": "float32"}
@@ -193,7 +196,7 @@ def test_values_are_read_as_codes_classes_or_objects():
     assert of_codes[1] == Mapping({0: 0, 128: 1, 255: 2})
     assert of_many[1].objects
     assert of_codes[0].counts.tolist() == [1600 - 720, 360, 360]
-    assert of_many[0].counts.tolist() == [16, 1584]
+    assert of_many[0].counts.tolist() == [16, 1584, 0], "background, objects, and their rims"
 
 
 def test_few_values_are_objects_if_said_so_and_many_are_not_if_denied():
@@ -345,3 +348,50 @@ def test_labels_are_exported_like_an_image_or_its_path(tmp_path):
     for number, given in enumerate((like, str(tmp_path / "like.ome.tif"))):
         path = napari_unet.export_labels(tmp_path / f"{number}.ome.tif", mask, like=given)
         assert read_image(path).spacing == (0.25, 0.5)
+
+
+# ---- objects
+
+
+def touching(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A bright field parted by faint lines into objects that touch, and their numbers."""
+    rng = np.random.default_rng(seed)
+    objects = np.zeros((96, 96), np.uint16)
+    rows, columns = (np.cumsum(rng.integers(12, 20, 4)) + 10 for _ in range(2))
+    for number, (r, c) in enumerate(np.ndindex(3, 3), 1):
+        objects[rows[r] : rows[r + 1], columns[c] : columns[c + 1]] = 10 * number
+    lines = object_rims(objects) & (objects > 0)
+    image = 40 + 120 * (objects > 0) - 40 * lines + rng.normal(0, 4, objects.shape)
+    return image.clip(0, 255).astype(np.uint8), objects
+
+
+def test_a_net_that_learned_objects_parts_those_that_touch(tmp_path):
+    pairs = [touching(seed) for seed in range(3)]
+    model = train(*map(list, zip(*pairs, strict=True)), objects=True, steps=250, width=8)
+
+    assert model.card.rims
+    assert len(model.card.classes) == 1
+    assert model.card.current.dice > 0.9, "judged by objects, and not by rims apart"
+    again = load_model(model.save(tmp_path / "m"))
+    image, truth = touching(9)
+    mask, probability = predict(again, image, probabilities=True)
+    assert set(np.unique(mask)) == {0, 1}
+    assert probability.shape == (1, 96, 96)
+    assert np.array_equal(mask > 0, probability[0] > 0.5)
+    result = new_result(Picture("im", image[None]))
+    list(segment(again, [Task(result)], PredictConfig(), Control(), ObjectConfig()))
+    assert result.objects.max() == 9
+    assert split_objects(result.labels).max() < 9
+    overlaps = [np.bincount(result.objects[truth == n]).max() for n in range(10, 100, 10)]
+    assert sum(overlaps) > 0.8 * (truth > 0).sum()
+
+
+def test_a_model_of_objects_goes_on_with_strokes(tmp_path):
+    image, objects = touching(0)
+    first = train(image, objects, objects=True, steps=2)
+    strokes = np.where(objects > 0, 1, 255).astype(np.uint8)
+
+    second = train(image, strokes, sparse=True, init=first, steps=2)
+
+    assert not second.card.rims
+    assert second.card.net.n_classes == 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_unet.instances import object_classes, split_objects
+from napari_unet.instances import object_classes, object_rims, split_objects
 
 
 def balls(shape: tuple[int, ...], *balls: tuple[tuple[float, ...], float]) -> np.ndarray:
@@ -115,3 +115,52 @@ def test_pixel_size_counts():
     mask = balls((40, 40, 40), ((20, 20, 20), 14))[::4]
 
     assert split_objects(mask, spacing=(4, 1, 1)).max() == 1
+
+
+# ---- rims
+
+
+def test_rims_are_the_outermost_pixels_and_leave_an_inside_to_each_object():
+    objects = np.zeros((30, 40), np.int32)
+    objects[4:14, 4:14], objects[4:14, 14:24] = 7, 300  # they touch
+    objects[20:23, 4:7], objects[20:22, 20:22] = 5, 9
+
+    rims = object_rims(objects)
+
+    assert not rims[objects == 0].any()
+    inside = np.where(rims, 0, objects)
+    assert {n: int((inside == n).sum()) for n in (7, 300, 5, 9)} == {7: 36, 300: 36, 5: 1, 9: 4}
+    assert not inside[4:14, 12:16].any()
+
+
+def test_rims_of_a_volume_are_as_thick_along_each_axis_in_the_world():
+    objects = np.zeros((9, 20, 20), np.uint8)
+    objects[2:7, 4:16, 4:16] = 1
+
+    rims = object_rims(objects, (3.0, 1.0, 1.0))
+
+    assert np.array_equal(rims[2], rims[4]), "a plane is more than two pixels away from the next"
+    assert (~rims & (objects > 0))[4].sum() == 8 * 8
+
+
+def test_objects_are_parted_at_their_rims_and_keep_every_pixel():
+    mask = np.zeros((20, 60), np.uint8)
+    mask[4:16, 4:54] = 1  # a bar, that nothing but rims can part
+    rims = np.zeros(mask.shape, bool)
+    rims[:, 22:26] = rims[:, 36:40] = True
+    mask[1, 1] = rims[1, 1] = 1  # a speck that is all rim
+
+    labels = split_objects(mask, rims=rims & (mask > 0))
+
+    assert split_objects(mask).max() == 2
+    assert labels.max() == 4
+    assert np.array_equal(labels > 0, mask > 0)
+    assert [labels[8, x] for x in (4, 23, 24, 37, 38, 53)] == [2, 2, 3, 3, 4, 4]
+
+
+def test_without_splitting_rims_part_nothing():
+    mask = np.ones((10, 30), np.uint8)
+    rims = np.zeros(mask.shape, bool)
+    rims[:, 14:16] = True
+
+    assert split_objects(mask, split=False, rims=rims).max() == 1

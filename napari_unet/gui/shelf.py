@@ -223,7 +223,7 @@ def _kind(entry: Entry) -> tuple[str, str]:
     if isinstance(entry.card, str):
         return "Damaged, cannot be used", ""
     net = entry.card.net
-    counts = count(net.in_channels, "channel"), count(net.n_classes, "class", "es")
+    counts = count(net.in_channels, "channel"), count(len(entry.card.classes), "class", "es")
     kind = ", ".join((f"{net.ndim}-D", *counts))
     return kind, day(entry.versions[0].created) if entry.versions else ""
 
