@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import zipfile
+from copy import deepcopy
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -167,24 +169,39 @@ def test_a_package_passes_the_official_test_without_network(net, tmp_path, monke
     assert "Reproduce test outputs from test inputs (pytorch_state_dict)" in tested
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what bioimageio's own libraries warn of
-def test_a_package_prepares_an_image_as_we_do(packaged):
+@pytest.mark.parametrize("weights", ["pytorch_state_dict", "onnx"])
+def test_another_program_reads_images_and_tiles_of_any_size_as_we_do(weights, tmp_path):
+    pytest.importorskip("onnxscript")
     core = pytest.importorskip("bioimageio.core")
-    model, path = packaged
-    image = np.random.default_rng(3).gamma(2, 100, (1, 64, 72)).astype(np.float32)
-    description = core.load_description(path)
-
+    pytest.importorskip("onnxruntime")
+    model = made(arch="upsample", n_classes=2)
+    image = np.random.default_rng(3).gamma(2, 100, (1, 160, 200)).astype(np.float32)
+    description = core.load_description(export_model(model, tmp_path / "cells.bioimageio.zip"))
     sample = core.digest_spec.create_sample_for_model(description, inputs={"input": image[None]})
-    found = core.predict(model=description, inputs=sample)
+    halo = description.outputs[0].axes[-1].halo
+    block = {"input": {"batch": 1, "channel": 1, "y": 96, "x": 104}}
 
-    probabilities = found.members["probabilities"].data.to_numpy()[0]
-    assert np.abs(probabilities[1:] - predicted(model, image)).max() < CLOSE
+    with core.create_prediction_pipeline(description, weight_format=weights) as pipeline:
+        whole = pipeline.predict_sample_without_blocking(
+            deepcopy(sample), skip_input_padding=True, skip_output_cropping=True
+        )
+        tiled = pipeline.predict_sample_with_fixed_blocking(deepcopy(sample), block)
+
+    ours = predicted(model, image)
+    whole, tiled = (s.members["probabilities"].data.to_numpy()[0, 1:] for s in (whole, tiled))
+    inside = (slice(None), *(slice(halo, -halo),) * 2)  # it mirrors what lies beyond the border
+    assert np.abs(whole - ours).max() < CLOSE
+    assert np.abs(tiled - ours)[inside].max() < CLOSE
 
 
 def test_the_test_output_of_a_package_is_our_prediction(packaged):
     model, path = packaged
     with zipfile.ZipFile(path) as archive:
-        image, answer = (np.load(archive.open(f"test-{w}.npy")) for w in ("input", "output"))
+        image, answer = (
+            np.load(BytesIO(archive.read(f"test-{which}.npy"))) for which in ("input", "output")
+        )
 
     assert np.abs(answer[0, 1:] - predicted(model, image[0])).max() < CLOSE
     assert measure(image[0]).low == pytest.approx(model.card.seen[0].low, rel=1e-4)

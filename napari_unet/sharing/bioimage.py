@@ -157,7 +157,7 @@ def _input(v0_5: Any, model: Model, axes: list[Axis], folder: Path) -> Any:
             size=v0_5.ParameterizedSize(min=axis.least, step=axis.step),
             scale=axis.scale,
             unit=axis.unit,
-            concatenable=True,
+            concatenable=axis.halo > 0,
         )
         for axis in axes
     ]
@@ -188,12 +188,12 @@ def _output(v0_5: Any, model: Model, axes: list[Axis], folder: Path) -> Any:
     names = [c.name for c in model.card.classes]
     channels = names if len(names) == 1 else ["background", *names]
     spatial = [
-        v0_5.SpaceOutputAxisWithHalo(
+        (v0_5.SpaceOutputAxisWithHalo if axis.halo else v0_5.SpaceOutputAxis)(
             id=axis.name,
             size=v0_5.SizeReference(tensor_id=INPUT, axis_id=axis.name),
-            halo=axis.halo,
             scale=axis.scale,
             unit=axis.unit,
+            **({"halo": axis.halo} if axis.halo else {}),
         )
         for axis in axes
     ]

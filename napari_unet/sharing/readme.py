@@ -31,21 +31,25 @@ that follow it take the image as it is. napari-unet itself takes the percentiles
 more than a million pixels from evenly spread blocks, takes those of a plane from its whole stack,
 and reads what is not a number as -1; apart from that, both are the same.
 
-The test image is made up: smooth noise with the intensities of the first training image."""
+The test image is made up: a picture of nuclei with the intensities of the first training image."""
 
 
 def _sizes(net: Net, axes: list[Axis]) -> str:
-    steps = " x ".join(str(axis.step) for axis in axes)
-    reach = " x ".join(map(str, net.halo))
+    steps, least, reach, halo = (
+        " x ".join(map(str, row))
+        for row in (net.stride, [a.least for a in axes], net.halo, [a.halo for a in axes])
+    )
     text = f"""## Sizes
 
-The ONNX weights take sizes that are multiples of {steps} pixels, the PyTorch weights any.
-An output pixel can see {reach} pixels far along the axes."""
-    if any(axis.halo < far for axis, far in zip(axes, net.halo, strict=True)):
-        halo = " x ".join(str(axis.halo) for axis in axes)
+The ONNX weights take sizes that are multiples of {steps} pixels, the PyTorch weights any; at
+least {least} are asked for here, so that tiles can overlap by the halo.
+An output pixel can see {reach} pixels far along the axes. Programs that pad images by the halo get
+other results near the border than napari-unet, which does not, and slightly other ones elsewhere if
+they measure the percentiles on the padded image."""
+    if len(axes) == 3:
         text += f"""
-The halo that is declared is less, {halo}, so that stacks of few slices can be read at all:
-near the borders of tiles the result may differ a little from that of the whole volume."""
+The halo that is declared is less than what the network sees, {halo}, so that tiles of volumes need
+not be very large: near the borders of tiles the result differs a little from that of the whole."""
     return text
 
 

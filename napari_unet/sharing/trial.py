@@ -12,10 +12,10 @@ from napari_unet.cards import Card
 from napari_unet.config import SegClass
 from napari_unet.models import Net
 from napari_unet.normalise import Stats
+from napari_unet.samples import cells, volume
 
-EDGE = 128  # of a test plane
-SMOOTH = 3  # pixels over which the test image is smooth
-HALO_STEPS = 2  # in a volume: all that a net can see would ask for more slices than stacks have
+EDGE = {2: 128, 3: 32}  # of a test image, at least
+HALO_STEPS = 2  # in a volume: all that a net can see would leave little of any tile
 UNITS = ("micrometer", "nanometer", "millimeter", "centimeter", "meter", "angstrom", "picometer")
 
 
@@ -32,7 +32,7 @@ class Axis:
     @property
     def least(self) -> int:
         """The smallest size of which something is left without the halo."""
-        return math.ceil((2 * self.halo + 1) / self.step) * self.step
+        return 2 * self.halo + self.step
 
 
 def axes_of(card: Card, net: Net) -> list[Axis]:
@@ -43,33 +43,29 @@ def axes_of(card: Card, net: Net) -> list[Axis]:
     rows = zip("zyx"[-ndim:], net.stride, net.halo, spacing, strict=True)
     return [
         # Sizes are multiplied and divided by the scale elsewhere, which is exact in 24 bits.
-        Axis(name, step, _halo(ndim, step, reach), float(np.float32(scale)), unit)
+        Axis(name, step, _halo(name, ndim, step, reach), float(np.float32(scale)), unit)
         for name, step, reach, scale in rows
     ]
 
 
-def _halo(ndim: int, step: int, reach: int) -> int:
-    return reach if ndim == 2 else min(reach, HALO_STEPS * step)
+def _halo(name: str, ndim: int, step: int, reach: int) -> int:
+    if name == "z":  # stacks have few slices and are not cut between them
+        return 0
+    # Others pad images by the halo: whole steps keep sizes valid and the poolings where they were.
+    steps = math.ceil(reach / step)
+    return step * (steps if ndim == 2 else min(steps, HALO_STEPS))
 
 
 def trial_image(card: Card, axes: list[Axis]) -> np.ndarray:
-    """A smooth random image (C, *spatial) with the intensities of the training images."""
-    from scipy import ndimage
-
-    random = np.random.default_rng(0)
+    """A made-up picture of nuclei (C, *spatial) with the intensities of the training images."""
+    shape = [max(a.least, math.ceil(EDGE[len(axes)] / a.step) * a.step) for a in axes]
+    picture, _ = cells(0, shape[0]) if len(axes) == 2 else volume(0, (shape[0], shape[1], shape[2]))
+    low, high = np.percentile(picture, card.percentiles)
+    scaled = (picture - low) / (high - low)
     stats = card.seen[0] if card.seen else Stats(low=(0,), high=(255,))
-    shape = [axis.least if len(axes) == 3 else _edge(axis) for axis in axes]
-    channels = []
-    for channel in range(card.net.in_channels):
-        noise = ndimage.gaussian_filter(random.standard_normal(shape), SMOOTH, mode="wrap")
-        low, high = np.percentile(noise, card.percentiles)
-        start, end = stats.low[channel % len(stats.low)], stats.high[channel % len(stats.high)]
-        channels.append(start + (noise - low) / (high - low) * (end - start))
-    return np.stack(channels).astype(np.float32)
-
-
-def _edge(axis: Axis) -> int:
-    return max(axis.least, math.ceil(EDGE / axis.step) * axis.step)
+    ends = np.broadcast_to(np.array([stats.low, stats.high]), (2, card.net.in_channels))
+    start, end = ends.reshape(2, -1, *(1,) * len(axes))
+    return (start + scaled * (end - start)).astype(np.float32)
 
 
 def draw_cover(
