@@ -27,7 +27,7 @@ from napari_unet.run import BadInput, Predicted
 from napari_unet.sharing import export_model
 from napari_unet.sharing.source import network_source
 
-# The most that a probability may differ from ours; measured 3e-6 and less.
+# The most that a probability may differ from ours; measured 8e-6 and less.
 CLOSE = 2e-5
 
 
@@ -66,7 +66,7 @@ def predicted(model: Model, image: np.ndarray) -> np.ndarray:
 
 
 NETS = [
-    *({"arch": arch} for arch in ARCHITECTURES),
+    {},
     *({"arch": arch, "ndim": 3} for arch in ARCHITECTURES),
     *({"arch": arch, "in_channels": 3, "n_classes": 3} for arch in ARCHITECTURES),
     {"attention": True, "residual": True, "n_classes": 2},
@@ -287,9 +287,9 @@ def test_any_name_becomes_one_that_the_zoo_takes(name, kept, tmp_path):
 @pytest.mark.parametrize(
     ("credits", "said"),
     [
-        ({"license": "mine"}, "does not take this"),
-        ({"cite": ["a book"]}, "does not take this"),
-        ({"authors": ["a/b"]}, "does not take this"),
+        ({"license": "mine"}, "does not take 'mine'"),
+        ({"cite": ["a book"]}, "does not take 'a book'"),
+        ({"authors": ["Ada", "a/b"]}, "does not take 'a/b'"),
         ({"authors": "Ada"}, "authors Ada: input should be a valid tuple"),
     ],
     ids=str,
@@ -321,6 +321,8 @@ def test_the_command_line_exports_by_the_name_of_the_file(tmp_path, capsys):
 
 @pytest.mark.parametrize("module", ["onnx", "onnxscript", "bioimageio.spec"])
 def test_a_library_that_is_missing_is_asked_for(module, tmp_path, monkeypatch):
+    if module == "onnxscript":
+        pytest.importorskip("onnx")
     monkeypatch.setitem(sys.modules, module, None)
     name = "c.bioimageio.zip" if module == "bioimageio.spec" else "c.onnx"
 

@@ -31,7 +31,7 @@ from napari_unet.sharing.trial import Axis, axes_of, draw_cover, trial_image
 DESCRIPTION = "bioimageio.yaml"
 SOURCE, STATE, ONNX = "network.py", "weights.pt", "network.onnx"
 TRIAL, ANSWER, COVER = "test-input.npy", "test-output.npy", "cover.png"
-# No author of a model can have a slash in the name, and few characters may be in a model's.
+# What a model may not be called there.
 ODD = re.compile(r"[^A-Za-z0-9_+\- ()]+")
 SHORTEST_NAME, LONGEST_NAME = 5, 64
 EPSILON = 1e-12  # added to an image's range by others, in place of our least range
@@ -47,7 +47,11 @@ def write_package(
     model: Model, path: Path, credits: Credits | None = None, overwrite: bool = False
 ) -> Path:
     """Write a bioimage.io package: PyTorch and ONNX weights, test images, and our own files."""
-    spec = optional("bioimageio.spec", "Writing a bioimage.io package", "models")
+    spec, v0_5 = (
+        optional(module, "Writing a bioimage.io package", "models")
+        for module in ("bioimageio.spec", "bioimageio.spec.model.v0_5")
+    )
+    people = _credited(v0_5, model, credits or Credits())
     with (
         atomic_file(path, overwrite) as temporary,
         # Its files must lie somewhere until they are packed; the place of the result has room.
@@ -57,7 +61,7 @@ def write_package(
         axes = _write_files(model, folder)
         # The specification's own packing would read all files and leave closing them to chance.
         with spec.ValidationContext(root=folder, perform_io_checks=False):
-            description = _described(model, axes, credits or Credits(), folder)
+            description = _described(v0_5, model, axes, people, folder)
             spec.save_bioimageio_yaml_only(description, folder / DESCRIPTION)
         zip_folder(folder, temporary)
     return path
@@ -86,33 +90,42 @@ def _write_trial(model: Model, net: Net, axes: list[Axis], folder: Path) -> None
     draw_cover(folder / COVER, pixels, answer[0].numpy(), model.card.classes)
 
 
-def _described(model: Model, axes: list[Axis], credits: Credits, folder: Path) -> Any:
-    """The description that becomes bioimageio.yaml, checked as the specification asks."""
-    v0_5 = optional("bioimageio.spec.model.v0_5", "Writing a bioimage.io package", "models")
-    card = model.card
+def _credited(v0_5: Any, model: Model, credits: Credits) -> dict[str, Any]:
+    """Who made the model and what to cite, checked before the work rather than after."""
+    first, nested = PUBLICATIONS
+    dois = [*credits.cite, nested if model.card.net.arch == "nested" else first]
     try:
-        return v0_5.ModelDescr(
-            name=_name(card.name),
-            description=_summary(model),
-            version=str(card.current.number) if card.current else None,
-            timestamp=card.current.created if card.current else now(),
-            authors=[v0_5.Author(name=name) for name in credits.authors],
-            license=credits.license,
-            cite=_publications(v0_5, model, credits),
-            documentation=_file(v0_5, folder / README),
-            covers=[_file(v0_5, folder / (PREVIEW if model.preview else COVER))],
-            attachments=[_file(v0_5, folder / name) for name in (CARD, WEIGHTS)],
-            tags=_tags(model),
-            inputs=[_input(v0_5, model, axes, folder)],
-            outputs=[_output(v0_5, model, axes, folder)],
-            weights=_weights(v0_5, model, folder),
-        )
+        return {
+            "authors": [v0_5.Author(name=name) for name in credits.authors],
+            "cite": [v0_5.CiteEntry(text=PUBLICATIONS.get(doi, doi), doi=doi) for doi in dois],
+            "license": v0_5.LicenseId(credits.license) if credits.license else None,
+        }
     except ValidationError as error:
-        first = error.errors()[0]
-        where = " ".join(str(part) for part in first["loc"] if part != "function-after")
         raise BadInput(
-            f"bioimage.io does not take this ({where}: {first['msg'].lower()}); give another."
+            f"bioimage.io does not take '{error.errors()[0]['input']}'; give names without "
+            "slashes, a licence such as CC-BY-4.0 and DOIs such as 10.1000/182."
         ) from None
+
+
+def _described(
+    v0_5: Any, model: Model, axes: list[Axis], people: dict[str, Any], folder: Path
+) -> Any:
+    """The description that becomes bioimageio.yaml, checked as the specification asks."""
+    card = model.card
+    return v0_5.ModelDescr(
+        name=_name(card.name),
+        description=_summary(model),
+        version=str(card.current.number) if card.current else None,
+        timestamp=card.current.created if card.current else now(),
+        documentation=_file(v0_5, folder / README),
+        covers=[_file(v0_5, folder / (PREVIEW if model.preview else COVER))],
+        attachments=[_file(v0_5, folder / name) for name in (CARD, WEIGHTS)],
+        tags=_tags(model),
+        inputs=[_input(v0_5, model, axes, folder)],
+        outputs=[_output(v0_5, model, axes, folder)],
+        weights=_weights(v0_5, model, folder),
+        **people,
+    )
 
 
 def _file(v0_5: Any, path: Path) -> Any:
@@ -141,12 +154,6 @@ def _summary(model: Model) -> str:
 def _tags(model: Model) -> list[str]:
     arch = "unet++" if model.card.net.arch == "nested" else "unet"
     return ["napari-unet", arch, f"{model.card.net.ndim}d", "semantic-segmentation", "pytorch"]
-
-
-def _publications(v0_5: Any, model: Model, credits: Credits) -> list[Any]:
-    first, nested = PUBLICATIONS
-    dois = [*credits.cite, nested if model.card.net.arch == "nested" else first]
-    return [v0_5.CiteEntry(text=PUBLICATIONS.get(doi, "Publication"), doi=doi) for doi in dois]
 
 
 def _input(v0_5: Any, model: Model, axes: list[Axis], folder: Path) -> Any:

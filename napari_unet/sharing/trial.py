@@ -15,6 +15,7 @@ from napari_unet.normalise import Stats
 from napari_unet.samples import cells, volume
 
 EDGE = {2: 128, 3: 32}  # of a test image, at least
+COVER_EDGE = 256
 HALO_STEPS = 2  # in a volume: all that a net can see would leave little of any tile
 UNITS = ("micrometer", "nanometer", "millimeter", "centimeter", "meter", "angstrom", "picometer")
 
@@ -80,4 +81,6 @@ def draw_cover(
     labels = found[0] > 0.5 if len(found) == 1 else found.argmax(0)
     colors = [(0, 0, 0), *(tuple(bytes.fromhex(c.color[1:])) for c in classes)]
     drawn = np.array(colors, np.uint8)[labels.astype(int)]
-    Image.fromarray(np.hstack([np.stack([grey] * 3, -1), drawn])).save(path)
+    both = np.hstack([np.stack([grey] * 3, -1), drawn])
+    times = max(1, COVER_EDGE // len(both))
+    Image.fromarray(both.repeat(times, 0).repeat(times, 1)).save(path)
