@@ -649,10 +649,13 @@ def _models_import(arguments: argparse.Namespace) -> None:
 
 def _models_export(arguments: argparse.Namespace) -> None:
     from napari_unet.api import export_model
+    from napari_unet.sharing import PACKAGE
 
     names = ("authors", "license", "cite")
     credits = {name: found for name in names if (found := getattr(arguments, name))}
     _say(f"The model is in {export_model(arguments.model, arguments.path, **credits).resolve()}")
+    if arguments.path.name.lower().endswith(PACKAGE) and not {"authors", "license"} <= set(credits):
+        _say("The BioImage Model Zoo asks who made a model and on which terms: --author, --license")
 
 
 def _add_info(commands: Any) -> None:

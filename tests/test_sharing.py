@@ -319,6 +319,19 @@ def test_the_command_line_exports_by_the_name_of_the_file(tmp_path, capsys):
     assert "end its name in .bioimageio.zip" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("credits", "asked"), [([], True), (["--author", "Ada", "--license", "MIT"], False)]
+)
+def test_the_command_line_asks_who_made_a_model(credits, asked, tmp_path, capsys):
+    pytest.importorskip("bioimageio.spec")
+    pytest.importorskip("onnxscript")
+    make().save(library_folder() / "cells")
+
+    assert main(["models", "export", "cells", str(tmp_path / "c.bioimageio.zip"), *credits]) == 0
+
+    assert ("asks who made a model" in capsys.readouterr().err) == asked
+
+
 @pytest.mark.parametrize("module", ["onnx", "onnxscript", "bioimageio.spec"])
 def test_a_library_that_is_missing_is_asked_for(module, tmp_path, monkeypatch):
     if module == "onnxscript":
