@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from napari_unet import sharing
 from napari_unet.annotation import (
     Mapping,
     TrainingSet,
@@ -21,6 +22,7 @@ from napari_unet.config import (
     BACKGROUND,
     MAX_CLASSES,
     UNLABELLED,
+    Credits,
     Frozen,
     PredictConfig,
     TrainConfig,
@@ -39,7 +41,7 @@ from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
 from napari_unet.session import Session
 from napari_unet.training import train as train_events
 
-__all__ = ["export_labels", "load_model", "predict", "train"]
+__all__ = ["export_labels", "export_model", "load_model", "predict", "train"]
 
 Watch = Callable[[Event], None]
 Settings = TypeVar("Settings", bound=Frozen)
@@ -164,6 +166,17 @@ def finish_prediction(events: Iterable[Event], watch: Watch | None) -> Target:
         if isinstance(event, Predicted):
             return Target(event.labels, event.probabilities, event.uncertainty, event.rims)
     raise AssertionError("a prediction ends with its result")
+
+
+def export_model(
+    model: Model | str | Path, path: str | Path, *, overwrite: bool = False, **credits: Any
+) -> Path:
+    """Write a model to be given away: a folder or .zip, .bioimageio.zip, or .onnx.
+
+    `credits` are those of `Credits`, for .bioimageio.zip: `authors`, `license`, `cite`.
+    """
+    given = make_settings(Credits, credits) if credits else None
+    return sharing.export_model(model, path, overwrite=overwrite, credits=given)
 
 
 def first_weights(init: str | Path | Model) -> Model | None:

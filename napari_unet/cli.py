@@ -592,6 +592,8 @@ def _number(value: float | None) -> str:
 
 
 def _add_models(commands: Any) -> None:
+    from napari_unet.config import Credits
+
     parser = commands.add_parser("models", help="The models in your library.")
     actions = parser.add_subparsers(required=True, metavar="list|show|import|export")
     _command(actions, "list", _models_list, "List the models of the library.")
@@ -599,11 +601,21 @@ def _add_models(commands: Any) -> None:
     show.add_argument("model", help="A name in the library, a model folder or a zip of one")
     show.add_argument("--json", action="store_true", help="Print the whole card as JSON")
     take = _command(actions, "import", _models_import, "Copy a model into the library.")
-    take.add_argument("path", type=Path, help="A model folder or a zip of one")
+    take.add_argument("path", type=Path, help="A model folder, a zip or a package of one")
     take.add_argument("--name", help="Name in the library")
     give = _command(actions, "export", _models_export, "Copy a model out of the library.")
     give.add_argument("model", help="A name in the library")
-    give.add_argument("path", type=Path, help="A new folder, or a file that ends in .zip")
+    give.add_argument(
+        "path", type=Path,
+        help="A new folder, or a file that ends in .zip, .bioimageio.zip or .onnx",
+    )  # fmt: skip
+    about = {name: field.description for name, field in Credits.model_fields.items()}
+    give.add_argument(
+        "--author", action="append", dest="authors", metavar="NAME",
+        help=f"{about['authors']}; for .bioimageio.zip, as what follows",
+    )  # fmt: skip
+    give.add_argument("--license", metavar="NAME", help=about["license"])
+    give.add_argument("--cite", action="append", metavar="DOI", help=about["cite"])
 
 
 def _models_list(_arguments: argparse.Namespace) -> None:
@@ -637,9 +649,14 @@ def _models_import(arguments: argparse.Namespace) -> None:
 
 
 def _models_export(arguments: argparse.Namespace) -> None:
-    from napari_unet.library import export_model
+    from napari_unet.api import export_model
+    from napari_unet.sharing import PACKAGE
 
-    _say(f"The model is in {export_model(arguments.model, arguments.path).resolve()}")
+    names = ("authors", "license", "cite")
+    credits = {name: found for name in names if (found := getattr(arguments, name))}
+    _say(f"The model is in {export_model(arguments.model, arguments.path, **credits).resolve()}")
+    if arguments.path.name.lower().endswith(PACKAGE) and not {"authors", "license"} <= set(credits):
+        _say("The BioImage Model Zoo asks who made a model and on which terms: --author, --license")
 
 
 def _add_info(commands: Any) -> None:

@@ -128,3 +128,13 @@ class PredictConfig(Frozen):
     focus: tuple[int, ...] | None = Field(
         None, description="Predict the tiles around this position first"
     )
+
+
+class Credits(Frozen):
+    """Who made a model that is given away, and on which terms."""
+
+    authors: tuple[str, ...] = Field((), description="Who made the model; can be given repeatedly")
+    license: str | None = Field(None, description="Licence as SPDX names it, such as CC-BY-4.0")
+    cite: tuple[str, ...] = Field(
+        (), description="DOI of a publication to cite, such as 10.1000/182; also repeatedly"
+    )

@@ -46,6 +46,7 @@ from napari_unet.run import BadInput
 
 HEADER_BYTES = 2**20  # of safetensors, before the weights; ours takes a few kilobytes
 KEPT_VERSIONS = 10
+FOREIGN = ("rdf.yaml", "bioimageio.yaml", "model.yaml")  # what describes a bioimage.io package
 
 Layout = dict[str, tuple[torch.Size, torch.dtype]]
 
@@ -111,12 +112,17 @@ class Model:
             folder = temporary.with_suffix(".folder")
             try:
                 Model(self.card, self.weights, self.preview).save(folder)
-                with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-                    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
-                        archive.write(file, file.relative_to(folder).as_posix())
+                zip_folder(folder, temporary)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         return path
+
+
+def zip_folder(folder: Path, path: Path) -> None:
+    """Put all that a folder holds into a zip."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+            archive.write(file, file.relative_to(folder).as_posix())
 
 
 def check_place(path: str | Path) -> None:
@@ -261,6 +267,12 @@ def _inside(path: Path, names: list[str]) -> str:
                 "do not trust it."
             )
     cards = [name for name in names if PurePosixPath(name).name == CARD]
+    if not cards and any(PurePosixPath(name).name in FOREIGN for name in names):
+        raise BadInput(
+            f"{path} is a bioimage.io package from another program, whose network could be built "
+            "only by running code from the package, which is never done here; use it in the "
+            "program it comes from, or train a model of your own."
+        )
     if len(cards) != 1:
         raise BadInput(
             f"{path} is no model: it holds {len(cards)} files {CARD} instead of one; pickled "
@@ -290,12 +302,3 @@ def import_model(path: str | Path, name: str | None = None, numbered: bool = Fal
     place = new_place(free_name(name) if numbered else name)
     model.card = model.card.named(place.name)
     return model.save(place)
-
-
-def export_model(
-    model: str | Path, path: str | Path, version: int | None = None, overwrite: bool = False
-) -> Path:
-    """Copy a model, checked, to a new folder or a file that ends in .zip, to be given away."""
-    if Path(path).exists() and not overwrite:
-        raise BadInput(f"{path} exists already; give another place.")
-    return load_model(model, version).save(path)

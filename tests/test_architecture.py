@@ -23,9 +23,9 @@ FLOORS = [
         "config run progress",
         "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
         " tiling instances device threads axes formats io atomic cards samples models models.*"
-        " sheets records script export"
+        " sheets records script extras export"
         " export.*",
-        "library",
+        "library sharing sharing.*",
         "learner checkpoint training inference",
         "live segmenting session project",
         "hooks api cli demo info gui gui.*",

@@ -24,13 +24,13 @@ from napari_unet.library import (
     KEPT_VERSIONS,
     Model,
     check_place,
-    export_model,
     import_model,
     load_model,
 )
 from napari_unet.models import ARCHITECTURES, build
 from napari_unet.normalise import Stats
 from napari_unet.run import BadInput
+from napari_unet.sharing import export_model
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,11 @@ FORMATS = {
     "NumPy (*.npy)": ".npy",
     "Zarr (*.zarr)": ".zarr",
 }
+MODEL_FORMATS = {
+    "For napari-unet (*.zip)": ".zip",
+    "For the BioImage Model Zoo and napari-unet (*.bioimageio.zip)": ".bioimageio.zip",
+    "ONNX, for programs without PyTorch (*.onnx)": ".onnx",
+}
 
 
 def ask_model(parent: QWidget) -> Path | None:
@@ -24,11 +29,12 @@ def ask_model(parent: QWidget) -> Path | None:
     return Path(chosen) if chosen else None
 
 
-def ask_export(parent: QWidget, name: str) -> Path | None:
-    """Where to export a model, as the user chooses in a dialog; None if they cancel."""
+def ask_export(parent: QWidget, name: str) -> tuple[Path, str] | None:
+    """Where to export a model, and the suffix of its format; None if they cancel."""
     start = str(Path.home() / f"{name}.zip")
-    chosen, _ = QFileDialog.getSaveFileName(parent, "Export the model", start, "Models (*.zip)")
-    return Path(chosen) if chosen else None
+    title, kinds = "Export the model", ";;".join(MODEL_FORMATS)
+    found, chosen = QFileDialog.getSaveFileName(parent, title, start, kinds)
+    return (Path(found), MODEL_FORMATS.get(chosen, ".zip")) if found else None
 
 
 def ask_folder(parent: QWidget, title: str) -> Path | None:

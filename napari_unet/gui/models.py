@@ -47,6 +47,7 @@ Done = tuple[str, str | None]  # what came of it, and the name of the model to c
 MANY = 8  # models, beyond which they can be filtered
 SETTLE_MS = 150  # in which the library no longer changes, before it is read again
 IMPORT_TIP = "Copy a model to this list; a .zip or a folder can also be dropped on it"
+GIVE_TIP = "Save this version to give away: for napari-unet, the BioImage Model Zoo or as ONNX"
 NONE_YET = "No models yet. Train one in the Train dock, or import one."
 
 
@@ -270,13 +271,13 @@ class ModelsDock(QWidget):
 
     def _on_export_clicked(self) -> None:
         name, version = self._chosen()
-        asked = ask_export(self, name)
-        if asked is None:
+        answer = ask_export(self, name)
+        if answer is None:
             return
-        path = asked if is_zip(asked) else asked.with_name(f"{asked.name}.zip")
+        asked, path = answer[0], _with_suffix(*answer)
 
         def act() -> Done:
-            from napari_unet.library import export_model
+            from napari_unet.sharing import export_model
 
             # The dialog has asked whether to replace what is there, but only for that name.
             export_model(model_folder(name), path, version, overwrite=path == asked)
@@ -304,7 +305,7 @@ class _Buttons(QWidget):
         self.rename = self._add("rename", "Rename", "Change the name, in the list (F2)")
         self.duplicate = self._add("duplicate", "Duplicate", "Copy this model with all versions")
         self.take = self._add("import", "Import…", IMPORT_TIP)
-        self.give = self._add("export", "Export…", "Save this version as a .zip to give away")
+        self.give = self._add("export", "Export…", GIVE_TIP)
         self.delete = self._add("delete", "Delete", "Move this model to the trash (Delete key)")
 
     def allow(self, entry: Entry | None) -> None:
@@ -329,6 +330,14 @@ def _sentence(name: str, parent: QWidget) -> QLabel:
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    """A file's name with the suffix of the format chosen, unless it names another of its own."""
+    if path.name.lower().endswith((suffix, ".bioimageio.zip", ".onnx")):
+        return path
+    stem = path.stem if is_zip(path) else path.name
+    return path.with_name(stem + suffix)
 
 
 def _of(version: int | None) -> str:

@@ -615,7 +615,8 @@ def test_a_model_is_exported_to_a_zip(open_dock, monkeypatch, tmp_path, asked):
     from napari_unet.library import load_model
 
     put_sound(library_folder() / "cells")
-    monkeypatch.setattr("napari_unet.gui.models.ask_export", lambda parent, name: tmp_path / asked)
+    answer = tmp_path / asked, ".zip"
+    monkeypatch.setattr("napari_unet.gui.models.ask_export", lambda parent, name: answer)
     dock = open_dock()
 
     dock.click("export")
@@ -628,7 +629,7 @@ def test_an_export_replaces_only_what_the_dialog_asked_about(open_dock, monkeypa
     put_sound(library_folder() / "cells")
     given = put_sound(tmp_path / "given.zip", "earlier")
     before = given.read_bytes()
-    asked = [tmp_path / "given", given]
+    asked = [(tmp_path / "given", ".zip"), (given, ".zip")]
     monkeypatch.setattr("napari_unet.gui.models.ask_export", lambda parent, name: asked.pop(0))
     dock = open_dock()
 
@@ -639,6 +640,38 @@ def test_an_export_replaces_only_what_the_dialog_asked_about(open_dock, monkeypa
     dock.click("export")
     assert "is saved in" in dock.said
     assert given.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "made"),
+    [
+        ("cells", "ONNX", "cells.onnx"),
+        ("cells.zip", "ONNX", "cells.onnx"),  # the name that the dialog proposed
+        ("cells.onnx", "For napari-unet", "cells.onnx"),
+        ("cells.v2", "For the BioImage", "cells.v2.bioimageio.zip"),
+        ("cells.bioimageio.zip", "For napari-unet", "cells.bioimageio.zip"),
+        ("cells.ZIP", "For napari-unet", "cells.ZIP"),
+    ],
+)
+def test_the_dialog_and_the_name_say_which_format_is_exported(
+    open_dock, monkeypatch, tmp_path, asked, kind, made
+):
+    from qtpy.QtWidgets import QFileDialog
+
+    def answer(parent, title, start, kinds):
+        return str(tmp_path / asked), next(k for k in kinds.split(";;") if k.startswith(kind))
+
+    put_sound(library_folder() / "cells")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
+    monkeypatch.setattr(
+        "napari_unet.sharing.export_model", lambda model, path, *args, **more: path.touch()
+    )
+    dock = open_dock()
+
+    dock.click("export")
+
+    assert dock.said == f"'cells', version 1, is saved in {tmp_path / made}"
+    assert (tmp_path / made).exists()
 
 
 @pytest.mark.parametrize("button", ["import", "export"])
