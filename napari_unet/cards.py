@@ -88,6 +88,14 @@ class Card(Frozen):
     def current(self) -> Version | None:
         return self.versions[-1] if self.versions else None
 
+    @property
+    def outputs(self) -> tuple[SegClass, ...]:
+        """What the net tells apart from background."""
+        if not self.rims:
+            return self.classes
+        (only,) = self.classes
+        return (only, only.model_copy(update={"name": f"rim of {only.name}"}))
+
     def named(self, name: str) -> Card:
         """The same card under another name."""
         return self.model_copy(update={"name": name})

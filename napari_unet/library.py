@@ -185,7 +185,7 @@ def load_model(path: str | Path, version: int | None = None) -> Model:
 
 def _layout(path: Path, card: Card) -> Layout:
     """Shape and type of each weight that the net on a card has, without allocating any."""
-    if card.net.n_classes != len(card.classes) + card.rims or (card.rims and len(card.classes) > 1):
+    if (card.rims and len(card.classes) > 1) or card.net.n_classes != len(card.outputs):
         raise BadInput(
             f"{path} names {len(card.classes)} classes but its net has {card.net.n_classes}; "
             "the model is damaged, get it again from where it came."

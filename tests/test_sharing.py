@@ -25,6 +25,7 @@ from napari_unet.models import ARCHITECTURES, build
 from napari_unet.normalise import Stats, measure
 from napari_unet.run import BadInput, Predicted
 from napari_unet.sharing import export_model
+from napari_unet.sharing.onnx import describe_tensors
 from napari_unet.sharing.source import network_source
 
 # The most that a probability may differ from ours; measured 8e-6 and less.
@@ -111,6 +112,22 @@ def test_an_onnx_file_says_what_it_reads_and_holds_its_card(tmp_path):
         "batch",
         "4*steps0",
     ]
+
+
+def test_a_model_of_objects_gives_their_rims_to_others_as_well(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = made(n_classes=2)
+    model.card = model.card.model_copy(update={"classes": class_table(1), "rims": True})
+    image = np.random.default_rng(0).integers(0, 900, (1, 32, 32)).astype(np.float32)
+
+    file = export_model(model, tmp_path / "cells.onnx")
+
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"input": measure(image).apply(image)[None]})[0]
+    assert found.shape == (3, 32, 32)
+    assert np.abs(found[1:].sum(0) - predicted(model, image)[0]).max() < CLOSE
+    assert "background, foreground, rim of foreground" in describe_tensors(model.card)
 
 
 def test_an_export_leaves_the_model_as_it_was(tmp_path):

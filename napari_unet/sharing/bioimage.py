@@ -87,7 +87,7 @@ def _write_trial(model: Model, net: Net, axes: list[Axis], folder: Path) -> None
         answer = net(torch.from_numpy(pixels)[None])
     np.save(folder / TRIAL, image[None])
     np.save(folder / ANSWER, answer.numpy())
-    draw_cover(folder / COVER, pixels, answer[0].numpy(), model.card.classes)
+    draw_cover(folder / COVER, pixels, answer[0].numpy(), model.card.outputs)
 
 
 def _credited(v0_5: Any, model: Model, credits: Credits) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _preparation(v0_5: Any, model: Model, axes: list[Axis]) -> list[Any]:
 
 
 def _output(v0_5: Any, model: Model, axes: list[Axis], folder: Path) -> Any:
-    names = [c.name for c in model.card.classes]
+    names = [c.name for c in model.card.outputs]
     channels = names if len(names) == 1 else ["background", *names]
     spatial = [
         (v0_5.SpaceOutputAxisWithHalo if axis.halo else v0_5.SpaceOutputAxis)(

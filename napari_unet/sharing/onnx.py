@@ -45,7 +45,7 @@ def describe_tensors(card: Card) -> str:
     """What goes into the network and what comes out of it, in sentences."""
     low, high = card.percentiles
     spatial = "Y, X" if card.net.ndim == 2 else "Z, Y, X"
-    names = [c.name for c in card.classes]
+    names = [c.name for c in card.outputs]
     out = names if len(names) == 1 else ["background", *names]
     return (
         f"Input: images (N, C, {spatial}), float32, each channel of each image brought to the "
