@@ -71,6 +71,7 @@ class TrainingSet:
         self.unit = unit
         # The value after those of the classes is then the rim of the objects of the only class.
         self.rims = rims
+        self.smallest = 0  # pixels of such objects, but for the few that are smaller still
         self.version = 0
         self._items: dict[str, Item] = {}
         self._changed = threading.Condition(threading.RLock())

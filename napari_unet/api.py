@@ -43,6 +43,7 @@ from napari_unet.training import train as train_events
 
 __all__ = ["export_labels", "export_model", "load_model", "predict", "train"]
 
+SMALLER = 5  # percent of objects that count as smaller than they are wanted
 Watch = Callable[[Event], None]
 Settings = TypeVar("Settings", bound=Frozen)
 
@@ -230,8 +231,17 @@ def make_training_set(
     )
     for image, mask in pairs:
         _add(training_set, image, mask, mapping, sparse, border)
+    if mapping.objects:
+        training_set.smallest = _smallest([mask for _, mask in pairs])
     _refuse_nothing(training_set, mapping, sparse)
     return training_set, mapping
+
+
+def _smallest(masks: Sequence[np.ndarray]) -> int:
+    """The size that few objects fall below."""
+    sizes = [np.unique(mask[mask != 0], return_counts=True)[1] for mask in masks]
+    every = np.concatenate(sizes)
+    return int(np.percentile(every, SMALLER)) if len(every) else 0
 
 
 def _refuse_nothing(training_set: TrainingSet, mapping: Mapping, sparse: bool) -> None:

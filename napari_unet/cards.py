@@ -76,6 +76,9 @@ class Card(Frozen):
     rims: bool = Field(
         False, description="Whether the net also tells the rims of objects, to part touching ones"
     )
+    smallest: int = Field(
+        0, ge=0, description="Pixels of small objects it learned from, if labels were objects"
+    )
     windows: dict[str, tuple[tuple[tuple[int, int], ...], ...]] = Field(
         {}, description="Of each image the rectangles it was judged by and did not learn"
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 RIM = 2  # the value of rims in an annotation whose only class is objects
 _RIM_WIDTH = 2  # pixels
+_SPECK = 0.1  # of the middle size; smaller ones are no objects
 _NECK = 0.85  # a neck narrower than this share of the smaller side parts two objects
 _SMOOTHING = 1.0  # pixels; takes the ripples of a pixelated outline out of the distances
 _THINNEST = 1e-3
@@ -16,7 +17,7 @@ _THINNEST = 1e-3
 def split_objects(
     mask: np.ndarray,
     probability: np.ndarray | None = None,
-    min_size: int = 0,
+    min_size: int | None = 0,
     fill_holes: int = 0,
     split: bool = True,
     spacing: Sequence[float] | None = None,
@@ -24,9 +25,9 @@ def split_objects(
 ) -> np.ndarray:
     """Split a class mask into objects, numbered from 1, top left first, each class on its own.
 
-    Holes up to `fill_holes` pixels are filled, objects under `min_size` pixels dropped; the
-    `probability` of the mask's foreground, and the `rims` that a net sees, if given, help to find
-    where objects touch.
+    Holes up to `fill_holes` pixels are filled, objects under `min_size` pixels dropped, or if that
+    is None those that are specks beside the others; the `probability` of the mask's foreground,
+    and the `rims` that a net sees, if given, help to find where objects touch.
     """
     labels = np.zeros(mask.shape, np.uint32)
     for value in np.unique(mask[mask != 0]):
@@ -142,9 +143,17 @@ def _on_border(gaps: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([face.ravel() for face in faces]))
 
 
-def _without_small(labels: np.ndarray, min_size: int) -> np.ndarray:
-    small = np.bincount(labels.ravel()) < min_size
-    return np.where(small[labels], np.uint32(0), labels)
+def _without_small(labels: np.ndarray, min_size: int | None) -> np.ndarray:
+    sizes = np.bincount(labels.ravel())
+    least = _SPECK * _middle(sizes[1:]) if min_size is None else min_size
+    return np.where((sizes < least)[labels], np.uint32(0), labels)
+
+
+def _middle(sizes: np.ndarray) -> float:
+    """The size at which half of all breadths is reached: neither specks nor one blob decide it."""
+    ordered = np.sort(sizes[sizes > 0])
+    breadths = np.cumsum(np.sqrt(ordered))
+    return float(ordered[np.searchsorted(breadths, breadths[-1] / 2)]) if len(ordered) else 0.0
 
 
 def _in_reading_order(labels: np.ndarray) -> np.ndarray:

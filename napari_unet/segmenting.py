@@ -25,7 +25,9 @@ class ObjectConfig(Frozen):
     """How a mask of classes becomes objects."""
 
     split: bool = Field(True, description="Part objects that touch, at their necks")
-    min_size: int = Field(0, ge=0, le=10**9, description="Drop objects with fewer pixels")
+    min_size: int | None = Field(
+        None, ge=0, le=10**9, description="Drop objects with fewer pixels; none drops specks only"
+    )
     fill_holes: int = Field(0, ge=0, le=10**9, description="Fill holes of up to so many pixels")
 
 
@@ -39,6 +41,7 @@ class Result:
     uncertainty: np.ndarray | None = None  # (*spatial), float32
     objects: np.ndarray | None = None  # (*spatial), uint32
     rims: np.ndarray | None = None  # (*spatial), bool, by a net that tells them
+    smallest: int = 0  # pixels of small objects that the net learned from
     classes: tuple[SegClass, ...] = ()
     ndim: int = 2  # of the net that made it: whether planes or volumes have objects
 
@@ -96,7 +99,7 @@ def _segment_one(
     result, picture = task.result, task.result.picture
     check_image(model, picture.pixels, f"'{picture.name}'")
     result.classes = model.card.classes
-    result.ndim = model.card.net.ndim
+    result.ndim, result.smallest = model.card.net.ndim, model.card.smallest
     _make_room(result, model, config)
     whole = tuple(slice(0, n) for n in picture.shape)
     region = task.region or whole
@@ -157,6 +160,9 @@ def part(result: Result, config: ObjectConfig, control: Control | None = None) -
     foreground = p[0] if p is not None and len(p) == 1 else None
     known = result.picture.spacing  # of a series of planes, without the time between them
     spacing = known[-ndim:] if len(known) >= ndim else None
+    least = config.min_size
+    if least is None and result.smallest:
+        least = result.smallest // 2
     last = 0
     for place in np.ndindex(*result.labels.shape[:-ndim]):
         if control is not None and control.stopped:
@@ -165,7 +171,7 @@ def part(result: Result, config: ObjectConfig, control: Control | None = None) -
         probability = None if foreground is None else foreground[place]
         rims = None if result.rims is None else result.rims[place]
         found = split_objects(
-            labels, probability, config.min_size, config.fill_holes, config.split, spacing, rims
+            labels, probability, least, config.fill_holes, config.split, spacing, rims
         )
         objects[place] = np.where(found > 0, found + np.uint32(last), 0)
         last = max(last, int(objects[place].max(initial=0)))

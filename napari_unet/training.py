@@ -444,6 +444,7 @@ class _Run:
             numerics=f"{self.numerics.name} on {self.numerics.device}",
             software={"napari-unet": __version__, "torch": torch.__version__},
             rims=self.set.rims,
+            smallest=self.set.smallest,
             curve=tuple(self.curve),
             windows=_places(self.holdout),
             versions=(version,),

@@ -382,6 +382,9 @@ def test_a_net_that_learned_objects_parts_those_that_touch(tmp_path):
     list(segment(again, [Task(result)], PredictConfig(), Control(), ObjectConfig()))
     assert result.objects.max() == 9
     assert split_objects(result.labels).max() < 9
+    assert model.card.smallest == np.percentile(
+        np.concatenate([np.unique(m[m > 0], return_counts=True)[1] for _, m in pairs]), 5
+    )
     overlaps = [np.bincount(result.objects[truth == n]).max() for n in range(10, 100, 10)]
     assert sum(overlaps) > 0.8 * (truth > 0).sum()
 

@@ -164,3 +164,30 @@ def test_without_splitting_rims_part_nothing():
     rims[:, 14:16] = True
 
     assert split_objects(mask, split=False, rims=rims).max() == 1
+
+
+# ---- specks
+
+
+def test_specks_are_dropped_unless_all_are_as_small():
+    mask = balls((60, 60), ((15, 15), 8), ((40, 40), 8))
+    mask[5, 50] = mask[50, 5] = 1
+    spots = np.zeros((60, 60), np.uint8)
+    spots[::6, ::6] = 1
+
+    assert split_objects(mask, min_size=None).max() == 2
+    assert split_objects(mask).max() == 4
+    assert split_objects(spots, min_size=None).max() == 100
+
+
+def test_one_blob_does_not_make_specks_of_all_others():
+    mask = np.zeros((300, 300), np.uint8)
+    mask[100:, 100:] = 1
+    for place in range(0, 300, 12):
+        mask[4:12, place : place + 8] = 1
+
+    assert split_objects(mask, min_size=None, split=False).max() == 26
+
+
+def test_nothing_has_no_specks():
+    assert split_objects(np.zeros((5, 5), np.uint8), min_size=None).max() == 0

@@ -38,7 +38,7 @@ from napari_unet.segmenting import (
 # Tiles so small that parts begin and end within them.
 CONFIG = PredictConfig(device="cpu", precision="float32", tile=16)
 ALL = CONFIG.model_copy(update={"probabilities": True, "uncertainty": True})
-SPLIT, WHOLE = ObjectConfig(), ObjectConfig(split=False)
+SPLIT, WHOLE = ObjectConfig(min_size=0), ObjectConfig(split=False, min_size=0)
 
 
 @pytest.fixture(autouse=True)
@@ -504,3 +504,15 @@ class TestFolder:
         assert [p.name for p in out.iterdir()] == ["a.tif"]
         assert isinstance(told[-1], Segmented)
         assert told[-1].stopped
+
+
+@pytest.mark.parametrize(("least", "left"), [(None, 2), (0, 3), (60, 1)])
+def test_what_is_far_smaller_than_what_was_learned_is_no_object(least, left):
+    labels = np.zeros((40, 40), np.uint8)
+    labels[2:12, 2:12], labels[20:27, 20:27], labels[30:33, 2:5] = 1, 1, 1
+    result = drawn(labels)
+    result.smallest = 80
+
+    found = objects_of(result, ObjectConfig(min_size=least))
+
+    assert len(np.unique(found)) - 1 == left
