@@ -493,7 +493,7 @@ def write_zarr(path, text):
         ("loop.tif", lambda p: p.write_bytes(b"II*\0\x04\0\0\0" * 9), "cannot be read, it is"),
         ("pickle.npy", write_pickle, "cannot be read, it is damaged"),
         ("script.png", lambda p: p.write_text("%!PS-Adobe-3.0 EPSF"), "not an image of a kind"),
-        ("folder.tif", lambda p: p.mkdir(), "is a folder, not an image: give a file or a zarr"),
+        ("folder.tif", lambda p: p.mkdir(), "is a folder, not an image: give a file, a zarr or a"),
         ("json.zarr", lambda p: write_zarr(p, "{broken"), "cannot be read, it is damaged"),
         ("list.zarr", lambda p: write_zarr(p, "[]"), "cannot be read, it is damaged"),
         (

@@ -32,8 +32,6 @@ def read_zarr(path: Path, as_mask: bool) -> Raw:
     """Open a zarr; of an OME-Zarr, the finest level."""
     import zarr
 
-    if not is_zarr(path):
-        raise BadInput(f"{path} is a folder, not an image: give a file or a zarr.")
     node = zarr.open(str(path), mode="r")
     array, axes, scale, unit = _zarr_array(node, path)
     # Chunks of zeros may be absent, so a mask may have none at all; an image would be blank.

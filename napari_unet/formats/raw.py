@@ -48,6 +48,8 @@ class Raw:
     unit: str = "pixel"
     lossy: bool = False
     affine: tuple[tuple[float, ...], ...] | None = None  # see io.Affine
+    coarser: tuple[Any, ...] = ()  # the same, each level of a pyramid smaller
+    note: str = ""  # a sentence the user should read, such as what else lies there
 
 
 def lazy_array(array: Any, where: str | Path) -> Any:
@@ -141,6 +143,16 @@ def positive(sizes: dict[str, Any]) -> dict[str, float]:
         if 0 < value < float("inf"):
             known[axis] = value
     return known
+
+
+def placed(raw: Raw, matrix: np.ndarray) -> Raw:
+    """The same with the matrix that says where it lies, in millimetres, and its pixel sizes."""
+    lengths = np.linalg.norm(matrix[:-1, :-1], axis=0)
+    if not (np.isfinite(matrix).all() and abs(np.linalg.det(matrix / lengths.max())) > 0):
+        raise ValueError("its geometry makes no volume")
+    spacing = dict(zip("ZYX"[-len(lengths) :], lengths.tolist(), strict=True))
+    affine = tuple(map(tuple, matrix.tolist()))
+    return replace(raw, spacing=spacing, unit="millimeter", affine=affine)
 
 
 def squeezed(raw: Raw) -> Raw:
