@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_unet.formats.arrays import is_zarr, read_npy, read_zarr
 from napari_unet.formats.dicom import is_dicom, is_series, read_dicom
+from napari_unet.formats.medical import NIFTI, NRRD, NRRD_MAGIC, read_nifti, read_nrrd
 from napari_unet.formats.pictures import read_picture
 from napari_unet.formats.raw import LAZY_BYTES, Raw, head, lazy_array, reading
 from napari_unet.formats.slides import SLIDES, is_slide, read_slide
@@ -16,18 +17,8 @@ from napari_unet.run import BadInput
 __all__ = ["LAZY_BYTES", "SUFFIXES", "Raw", "is_zarr", "lazy_array", "read_raw", "reading"]
 
 SUFFIXES = (
-    ".tif",
-    ".tiff",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".gif",
-    ".npy",
-    ".zarr",
-    ".dcm",
-    ".qptiff",
-    *SLIDES,
+    *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"),
+    *(*NIFTI, *NRRD, ".dcm", ".qptiff", *SLIDES),
 )
 
 
@@ -40,6 +31,10 @@ def read_raw(path: Path, as_mask: bool = False) -> Raw:
         if path.is_dir():
             return _read_folder(path, as_mask)
         magic = head(path, 8)
+        if path.name.lower().endswith(NIFTI):
+            return read_nifti(path)
+        if magic.startswith(NRRD_MAGIC):
+            return read_nrrd(path)
         if is_slide(path, magic, TIFF_MAGIC):
             return read_slide(path)
         if is_dicom(path):
