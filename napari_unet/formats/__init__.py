@@ -14,7 +14,17 @@ from napari_unet.formats.slides import SLIDES, is_slide, read_slide
 from napari_unet.formats.tiff import TIFF_MAGIC, read_tiff
 from napari_unet.run import BadInput
 
-__all__ = ["LAZY_BYTES", "SUFFIXES", "Raw", "is_zarr", "lazy_array", "read_raw", "reading"]
+__all__ = [
+    "LAZY_BYTES",
+    "SUFFIXES",
+    "Raw",
+    "is_dicom",
+    "is_series",
+    "is_zarr",
+    "lazy_array",
+    "read_raw",
+    "reading",
+]
 
 SUFFIXES = (
     *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"),

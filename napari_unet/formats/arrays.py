@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,33 +31,56 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in _ZARR_METADATA)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The arrays of an image in a zarr, the finest first, and what is said of them."""
+
+    levels: tuple[Any, ...]
+    axes: str | None
+    scale: Sequence[float] = ()
+    unit: str = "pixel"
+
+
 def read_zarr(path: Path, as_mask: bool) -> Raw:
-    """Open a zarr; of an OME-Zarr, the finest level."""
+    """Open a zarr; of an OME-Zarr, the finest level, and the coarser ones."""
     import zarr
 
-    node = zarr.open(str(path), mode="r")
-    array, axes, scale, unit = _zarr_array(node, path)
+    found = _in_zarr(zarr.open(str(path), mode="r"), path)
+    first = found.levels[0]
     # Chunks of zeros may be absent, so a mask may have none at all; an image would be blank.
-    if not as_mask and not _has_chunks(path / array.path):
+    if not as_mask and not _has_chunks(path / first.path):
         raise BadInput(f"{path} holds no pixels, all its chunks are missing: get a fresh copy.")
-    spacing = positive(dict(zip(axes or "", scale, strict=False)))
-    return squeezed(Raw(lazy_array(array, path), axes, spacing, unit))
+    spacing = positive(dict(zip(found.axes or "", found.scale, strict=False)))
+    data, *coarser = (lazy_array(level, path) for level in found.levels)
+    return squeezed(Raw(data, found.axes, spacing, found.unit, coarser=tuple(coarser)))
 
 
-def _zarr_array(node: Any, path: Path) -> tuple[Any, str | None, list[float], str]:
-    """Find the full-resolution array of a zarr, its axes, its scale and its unit."""
+def _in_zarr(node: Any, path: Path) -> _Found:
+    """Find the arrays of an image in a zarr."""
     if hasattr(node, "shape"):
-        return node, _dimension_names(node), [], "pixel"
+        return _Found((node,), _dimension_names(node))
     scales = _multiscales(node)
     if scales is not None:
-        return _full_resolution(node, scales)
+        return _levels(node, scales)
+    _refuse_plate(node, path)
     arrays = sorted(name for name, _ in node.arrays())
     if len(arrays) == 1:
-        return _zarr_array(node[arrays[0]], path)
+        return _in_zarr(node[arrays[0]], path)
     if "0" in node and _multiscales(node["0"]) is not None:  # as bioformats2raw lays them out
-        return _zarr_array(node["0"], path)
+        return _in_zarr(node["0"], path)
     listed = ", ".join(arrays[:5]) or "none"
     raise BadInput(f"{path} is a group of several arrays or none ({listed}): give one of them.")
+
+
+def _refuse_plate(node: Any, path: Path) -> None:
+    """Many wells, or many fields of one, are many images: one of them has to be given."""
+    ome = dict(node.attrs) | dict(node.attrs.get("ome") or {})
+    for kind, parts in (("plate", "wells"), ("well", "images")):
+        if kind in ome:
+            inner = [str(part["path"]) for part in ome[kind][parts]]
+            first = f"{inner[0]}/0" if kind == "plate" else inner[0]
+            what = f"{len(inner)} {'wells' if kind == 'plate' else 'fields of a well'}"
+            raise BadInput(f"{path} holds {what}: give one field, such as {path / first}.")
 
 
 def _multiscales(node: Any) -> dict[str, Any] | None:
@@ -64,14 +90,19 @@ def _multiscales(node: Any) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def _full_resolution(node: Any, scales: dict[str, Any]) -> tuple[Any, str | None, list[float], str]:
-    first = scales["datasets"][0]
+def _levels(node: Any, scales: dict[str, Any]) -> _Found:
     axes = [a if isinstance(a, dict) else {"name": a} for a in scales.get("axes", [])]
-    steps = [t["scale"] for t in first.get("coordinateTransformations", []) if "scale" in t]
     units = [a["unit"] for a in axes if a.get("type") == "space" and "unit" in a]
-    array = node[first["path"]]
     names = _letters([a["name"] for a in axes]) if axes else "TCZYX"  # as versions before 0.3 do
-    return array, names, steps[0] if steps else [], named_unit(units[-1] if units else None)
+    # What is said of one level comes before what is said of all of them.
+    steps = [t["scale"] for part in (scales["datasets"][0], scales) for t in _scalings(part)]
+    scale = [math.prod(step) for step in zip(*steps, strict=False)]
+    levels = tuple(node[level["path"]] for level in scales["datasets"])
+    return _Found(levels, names, scale, named_unit(units[-1] if units else None))
+
+
+def _scalings(part: dict[str, Any]) -> list[dict[str, Any]]:
+    return [t for t in part.get("coordinateTransformations", []) if "scale" in t]
 
 
 def _dimension_names(array: Any) -> str | None:

@@ -77,10 +77,11 @@ def reading(where: str | Path) -> Iterator[None]:
 class Stored:
     """An array on disk whose damage is told in a sentence, even if it shows only when read."""
 
-    def __init__(self, array: Any, where: str | Path) -> None:
+    def __init__(self, array: Any, where: str | Path, keeps: Any = None) -> None:
         self.shape, self.dtype, self.ndim = array.shape, np.dtype(array.dtype), len(array.shape)
         self.chunks = getattr(array, "chunks", None)
         self._array, self._where = array, where
+        self._keeps = keeps  # what has to live as long, such as an open file
 
     def __getitem__(self, key: Any) -> np.ndarray:
         with reading(self._where):
@@ -161,5 +162,7 @@ def squeezed(raw: Raw) -> Raw:
     if axes is None or len(axes) != len(raw.data.shape):
         return replace(raw, axes=None)
     kept = [i for i, a in enumerate(axes) if a in "YX" or raw.data.shape[i] != 1]
-    data = raw.data[tuple(slice(None) if i in kept else 0 for i in range(len(axes)))]
-    return replace(raw, data=data, axes="".join(axes[i] for i in kept))
+    part = tuple(slice(None) if i in kept else 0 for i in range(len(axes)))
+    fitting = (level for level in raw.coarser if len(level.shape) == len(axes))
+    coarser = tuple(level[part] for level in fitting)
+    return replace(raw, data=raw.data[part], axes="".join(axes[i] for i in kept), coarser=coarser)

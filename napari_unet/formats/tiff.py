@@ -31,6 +31,9 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG_IN_TIFF = (6, 7, 33007)
 _ALPHA = (1, 2)
 _PALETTE = 3
+_CENTIMETER = 3
+_PAPER = 100  # micrometers: pixels of that size are those of a print
+_APERIO = re.compile(r"MPP *= *([0-9.]+)")
 _CUT_SHORT = re.compile(r"invalid page offset|corrupt")
 
 
@@ -61,25 +64,29 @@ class _Complaints(logging.Handler):
 
 
 def read_tiff(path: Path, as_mask: bool) -> Raw:
-    """Read a TIFF; a large one stays on disk."""
+    """Read a TIFF; a large one, and one with coarser levels, stays on disk."""
     import tifffile
 
     complaints = _Complaints()
     with complaints.heard(), ExitStack() as stack:
         tiff = stack.enter_context(tifffile.TiffFile(path))
-        series = tiff.series[0]  # further series are labels, thumbnails and overviews of slides
-        page = series.keyframe
-        _check_complete(series, tiff.filehandle.size)
-        if is_large(series.shape, series.dtype):
-            data = _lazy_series(series, path, stack)
+        # Further series are labels, thumbnails and overviews of slides.
+        series = max(tiff.series, key=lambda s: s.keyframe.imagewidth * s.keyframe.imagelength)
+        page, levels = series.keyframe, list(series.levels)
+        for level in levels:
+            _check_complete(level, tiff.filehandle.size)
+        if len(levels) > 1 or is_large(series.shape, series.dtype):
+            arrays = _lazy_levels(series, path, stack)
         else:
-            data = series.asarray()
+            arrays = [series.asarray()]
         complaints.check()
         # Where white is 0 values stay as stored, as in other readers: a mask must not be inverted.
-        data, axes = _colors_only(data, series.axes, page, as_mask)
-        spacing, unit = _tiff_spacing(tiff, page)
+        colored = [_colors_only(array, series.axes, page, as_mask) for array in arrays]
+        spacing, unit = _tiff_spacing(tiff, page, len(levels) > 1)
+    (data, axes), *coarser = colored
     axes = "".join(a if a in "TCZYXS" else UNNAMED for a in axes)
-    return squeezed(Raw(data, axes, spacing, unit, int(page.compression) in _JPEG_IN_TIFF))
+    lossy = int(page.compression) in _JPEG_IN_TIFF
+    return squeezed(Raw(data, axes, spacing, unit, lossy, coarser=tuple(c for c, _ in coarser)))
 
 
 def _check_complete(series: Any, size: int) -> None:
@@ -92,20 +99,30 @@ def _check_complete(series: Any, size: int) -> None:
             raise ValueError(f"it ends after {size} of {max(ends)} bytes")
 
 
-def _lazy_series(series: Any, path: Path, stack: ExitStack) -> Any:
-    """Wrap a series in dask, which keeps the file open for as long as it lives."""
+class _Open:
+    """A file that is open for as long as any array in it lives."""
+
+
+def _lazy_levels(series: Any, path: Path, stack: ExitStack) -> list[Any]:
+    """Wrap a series and its coarser levels in dask."""
+    opened = _Open()
+    levels = [_lazy_level(series, i, path, opened) for i in range(len(series.levels))]
+    weakref.finalize(opened, stack.pop_all().close)
+    return levels
+
+
+def _lazy_level(series: Any, number: int, path: Path, opened: _Open) -> Any:
     import zarr
 
-    check_size(series.shape, series.dtype)
-    if series.dataoffset is not None:  # one uncompressed block, often a single strip: map it
-        dtype = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
-        return lazy_array(np.memmap(path, dtype, "r", series.dataoffset, series.shape), path)
-    stored = Stored(zarr.open(series.aszarr(level=0), mode="r"), path)
-    if stored.shape != tuple(series.shape):
-        raise ValueError(f"shape {stored.shape} instead of {series.shape}")
-    data = lazy(stored)
-    weakref.finalize(stored, stack.pop_all().close)
-    return data
+    level = series.levels[number]
+    check_size(level.shape, level.dtype)
+    if level.dataoffset is not None:  # one uncompressed block, often a single strip: map it
+        dtype = level.dtype.newbyteorder(level.keyframe.parent.byteorder)
+        return lazy_array(np.memmap(path, dtype, "r", level.dataoffset, level.shape), path)
+    stored = Stored(zarr.open(series.aszarr(level=number), mode="r"), path, opened)
+    if stored.shape != tuple(level.shape):
+        raise ValueError(f"shape {stored.shape} instead of {level.shape}")
+    return lazy(stored)
 
 
 def _colors_only(data: Any, axes: str, page: Any, as_mask: bool) -> tuple[Any, str]:
@@ -131,13 +148,29 @@ def _looked_up(data: Any, table: np.ndarray) -> Any:
     return data.map_blocks(table.__getitem__, dtype=table.dtype, chunks=chunks, new_axis=data.ndim)
 
 
-def _tiff_spacing(tiff: Any, page: Any) -> tuple[dict[str, float], str]:
+def _tiff_spacing(tiff: Any, page: Any, pyramid: bool) -> tuple[dict[str, float], str]:
     # Dots per inch are left aside: they are about paper, and nearly always made up.
     if tiff.is_ome and tiff.ome_metadata:
         return _ome_spacing(tiff.ome_metadata)
     if tiff.is_imagej and tiff.imagej_metadata:
         return _imagej_spacing(tiff.imagej_metadata, page)
-    return {}, "pixel"
+    if tiff.is_svs:
+        size = _APERIO.search(page.description)
+        spacing = positive(dict.fromkeys("YX", size[1])) if size else {}
+        return spacing, "micrometer" if spacing else "pixel"
+    return _slide_spacing(page) if tiff.is_qpi or pyramid else ({}, "pixel")
+
+
+def _slide_spacing(page: Any) -> tuple[dict[str, float], str]:
+    """Pixels in a centimetre, which slides of many makers have."""
+    if page.tags.valueof("ResolutionUnit") != _CENTIMETER:
+        return {}, "pixel"
+    sizes: dict[str, Any] = {}
+    for axis, tag in (("Y", "YResolution"), ("X", "XResolution")):
+        pixels, length = page.tags.valueof(tag, (0, 1))
+        sizes[axis] = 1e4 * length / pixels if pixels else None
+    spacing = {axis: size for axis, size in positive(sizes).items() if size < _PAPER}
+    return spacing, "micrometer" if spacing else "pixel"
 
 
 def _ome_spacing(xml: str) -> tuple[dict[str, float], str]:
