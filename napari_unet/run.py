@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -13,15 +12,6 @@ if TYPE_CHECKING:
 
 class BadInput(ValueError):
     """Something the user gave cannot be used: one sentence with what, where and what to do."""
-
-
-def library(module: str, what: str) -> Any:
-    """Import an optional library, or say in a sentence how to get it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise BadInput(f'{what} needs {name}: pip install "napari-unet[formats]".') from error
 
 
 class Control:

@@ -16,6 +16,7 @@ from napari_unet.run import BadInput
 
 __all__ = [
     "LAZY_BYTES",
+    "SCANS",
     "SUFFIXES",
     "Raw",
     "is_dicom",
@@ -26,10 +27,8 @@ __all__ = [
     "reading",
 ]
 
-SUFFIXES = (
-    *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr"),
-    *(*NIFTI, *NRRD, ".dcm", ".qptiff", *SLIDES),
-)
+SCANS = (*NIFTI, *NRRD, ".dcm", ".ima", ".qptiff", *SLIDES)
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy", ".zarr", *SCANS)
 
 
 def read_raw(path: Path, as_mask: bool = False) -> Raw:

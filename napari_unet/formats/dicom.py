@@ -11,7 +11,8 @@ import numpy as np
 from napari_unet.formats.planes import Plane, in_order, matrix_of, read_frame
 from napari_unet.formats.raw import Raw, head, is_large, lazy_array, placed, reading
 from napari_unet.formats.slides import read_dicom_slide
-from napari_unet.run import BadInput, library
+from napari_unet.optional import optional
+from napari_unet.run import BadInput
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
@@ -81,7 +82,7 @@ def images_in(folder: Path) -> list[Path]:
 
 def read_dicom(path: Path, as_mask: bool = False) -> Raw:
     """Read the series in a folder, or that of a file; of several in a folder, the largest."""
-    library("pydicom", f"{path} is DICOM and")
+    optional("pydicom", f"{path} is DICOM and")
     series, note = _chosen(path)
     header = series[0][1]
     if header.SOPClassUID == WHOLE_SLIDE:
@@ -118,7 +119,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _headers(files: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
     """What the files of images say of themselves, without pixels."""
-    pydicom = library("pydicom", "DICOM")
+    pydicom = optional("pydicom", "DICOM")
     for file in files:
         with reading(file):
             meta = pydicom.filereader.read_file_meta_info(file)

@@ -20,7 +20,8 @@ from napari_unet.formats.raw import (
     placed,
     positive,
 )
-from napari_unet.run import BadInput, library
+from napari_unet.optional import optional
+from napari_unet.run import BadInput
 
 NIFTI = (".nii", ".nii.gz")
 NRRD = (".nrrd", ".nhdr")
@@ -55,7 +56,7 @@ def turned(matrix: np.ndarray, signs: tuple[int, ...]) -> np.ndarray:
 
 def read_nifti(path: Path) -> Raw:
     """Read a NIfTI; a large one that is not compressed stays on disk."""
-    nibabel = library("nibabel", f"{path} is NIfTI and")
+    nibabel = optional("nibabel", f"{path} is NIfTI and")
     try:
         with nibabel.imageglobals.LoggingOutputSuppressor():
             image = nibabel.load(path)
@@ -155,7 +156,7 @@ def _check_unpacks(path: Path, n: int) -> None:
 
 def read_nrrd(path: Path) -> Raw:
     """Read an NRRD, its pixels in the same file or in one beside it."""
-    nrrd = library("nrrd", f"{path} is NRRD and")
+    nrrd = optional("nrrd", f"{path} is NRRD and")
     text = head(path, _HEADER)
     ends = [i + len(e) for e in (b"\n\n", b"\r\n\r\n") if (i := text.find(e)) >= 0]
     if not ends and len(text) == _HEADER:

@@ -11,7 +11,8 @@ import numpy as np
 
 from napari_unet.formats.planes import read_frame
 from napari_unet.formats.raw import Raw, lazy_array, positive
-from napari_unet.run import BadInput, library
+from napari_unet.optional import optional
+from napari_unet.run import BadInput
 
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
 
@@ -24,10 +25,10 @@ def is_slide(path: Path, magic: bytes, tiff: tuple[bytes, ...]) -> bool:
     if not path.name.lower().endswith(SLIDES):
         return False
     if not magic.startswith(tiff):
-        library("openslide", f"{path} is a whole slide and")
+        optional("openslide", f"{path} is a whole slide and")
         return True
     try:
-        openslide = library("openslide", "")
+        openslide = optional("openslide", "")
     except BadInput:  # tifffile reads most
         return False
     return openslide.OpenSlide.detect_format(str(path)) not in (None, _ONE_LEVEL)
@@ -35,7 +36,7 @@ def is_slide(path: Path, magic: bytes, tiff: tuple[bytes, ...]) -> bool:
 
 def read_slide(path: Path) -> Raw:
     """Open a whole slide: its finest level, and the coarser ones."""
-    openslide = library("openslide", f"{path} is a whole slide and")
+    openslide = optional("openslide", f"{path} is a whole slide and")
     try:
         slide = openslide.OpenSlide(str(path))
     except openslide.OpenSlideUnsupportedFormatError as error:

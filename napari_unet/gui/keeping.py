@@ -25,6 +25,7 @@ from napari_unet.pictures import Picture
 from napari_unet.project import NotSaved, Project, Saved, create_project, open_project
 from napari_unet.records import now, remember, scratch_place
 from napari_unet.run import BadInput, Control, Event
+from napari_unet.showing import is_color, world_of
 
 if TYPE_CHECKING:
     from napari_unet.gui.workspace import Workspace
@@ -455,8 +456,5 @@ def _known_of(image: Image, picture: Picture) -> dict[str, Any]:
 
 
 def _shown(image: Pixels) -> dict[str, Any]:
-    color = image.n_channels == 3 and image.data.dtype == np.uint8
-    shown = "rgb" if color else "leading" if image.n_channels > 1 else "plain"
-    lead = len(image.spatial_shape) - len(image.spacing)
-    matrix = np.diag((*(1.0,) * lead, *image.spacing, 1.0))
-    return {"shown": shown, "matrix": tuple(map(tuple, matrix.tolist()))}
+    shown = "rgb" if is_color(image) else "leading" if image.n_channels > 1 else "plain"
+    return {"shown": shown, "matrix": tuple(map(tuple, world_of(image).tolist()))}
