@@ -128,6 +128,8 @@ def _headers(files: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
             if header.get("Rows") and header.get("Columns") and "SOPClassUID" in header:
                 yield file, header
+            elif "Image Storage" in getattr(meta.get("MediaStorageSOPClassUID"), "name", ""):
+                raise ValueError("it ends before its pixels")
 
 
 def _series_in(folder: Path) -> list[list[tuple[Path, Any]]]:

@@ -106,11 +106,12 @@ def _check_even(planes: Sequence[Plane], where: Path) -> None:
     if np.linalg.norm(places - even, axis=1).max() <= _OFF * np.median(steps):
         return
     widest = int(steps.argmax())
-    if steps[widest] > 1.5 * np.median(steps):
+    times = steps / steps.min()
+    if np.allclose(times, times.round(), atol=2 * _OFF):
         between = f"{planes[widest].file.name} and {planes[widest + 1].file.name}"
         raise BadInput(
             f"{where} lacks slices between {between}, which are {steps[widest]:.4g} mm apart and "
-            f"others {np.median(steps):.4g} mm: get the missing files."
+            f"others {steps.min():.4g} mm: get the missing files."
         )
     raise BadInput(
         f"{where} has slices that are between {steps.min():.4g} and {steps.max():.4g} mm apart: "
