@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scans import TILTED, volume, write_file, write_series
 
-pytest.importorskip("pydicom")
-
 from napari_unet.formats import dicom
 from napari_unet.formats import raw as raw_room
 from napari_unet.formats.dicom import images_in, series_files
 from napari_unet.io import list_images, read_image
 from napari_unet.run import BadInput
+
+pytest.importorskip("pydicom")
 
 
 def in_itk_order(affine) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_unet.formats.planes import Plane, in_order, matrix_of, read_frame
 from napari_unet.formats.raw import Raw, head, is_large, lazy_array, placed, reading
-from napari_unet.formats.slides import read_dicom_slide
+from napari_unet.formats.slides import read_slide
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
@@ -45,10 +45,6 @@ _TAGS = [
     "RescaleIntercept",
     "TemporalPositionIdentifier",
     "AcquisitionNumber",
-    "TotalPixelMatrixRows",
-    "TotalPixelMatrixColumns",
-    "ImagedVolumeHeight",
-    "ImagedVolumeWidth",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -86,7 +82,7 @@ def read_dicom(path: Path, as_mask: bool = False) -> Raw:
     series, note = _chosen(path)
     header = series[0][1]
     if header.SOPClassUID == WHOLE_SLIDE:
-        return read_dicom_slide(*max(series, key=lambda one: _weight([one])))
+        return read_slide(series[0][0])  # with its siblings, which hold the other levels
     planes, times = _planes_of(series, path)
     _check_readable(header, planes)
     invert = not as_mask and header.get("PhotometricInterpretation") == "MONOCHROME1"

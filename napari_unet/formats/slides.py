@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.formats.planes import read_frame
 from napari_unet.formats.raw import Raw, lazy_array, positive
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
@@ -42,7 +41,8 @@ def read_slide(path: Path) -> Raw:
     except openslide.OpenSlideUnsupportedFormatError as error:
         raise ValueError("no whole slide that OpenSlide knows") from error
     except openslide.OpenSlideError as error:
-        raise ValueError(str(error).removeprefix(f"Reading {path}: ")) from error
+        reason = str(error).removeprefix(f"Reading {path}: ")
+        raise ValueError(f"OpenSlide says: {reason}") from error
     about = slide.properties
     levels = [lazy_array(_Level(slide, i), path) for i in range(slide.level_count)]
     sizes = {a: about.get(f"openslide.mpp-{a.lower()}") for a in "YX"}
@@ -51,26 +51,18 @@ def read_slide(path: Path) -> Raw:
     return Raw(levels[0], "YXS", spacing, unit, coarser=tuple(levels[1:]))
 
 
-def read_dicom_slide(file: Path, header: Any) -> Raw:
-    """Open a whole slide that is DICOM; its tiles alone where OpenSlide misses something."""
-    try:
-        return read_slide(file)
-    except (BadInput, ValueError):
-        tiles = _Tiles(file, header)
-    sides = zip("YX", ("ImagedVolumeHeight", "ImagedVolumeWidth"), tiles.shape, strict=False)
-    sizes = {a: float(header.get(side) or 0) * 1000 / n for a, side, n in sides}
-    spacing = positive(sizes)
-    return Raw(lazy_array(tiles, file), "YXS", spacing, "micrometer" if spacing else "pixel")
-
-
-class _Region:
-    """An image in colour of which regions can be read, as an array."""
+class _Level:
+    """One level of a slide that OpenSlide has open, as an array."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, height: int, width: int) -> None:
-        self.shape = (height, width, 3)
-        self.chunks = (_READ, _READ, 3)
+    def __init__(self, slide: Any, level: int) -> None:
+        width, height = slide.level_dimensions[level]
+        self.shape, self.chunks = (height, width, 3), (_READ, _READ, 3)
+        self._slide, self._level = slide, level
+        self._zoom = slide.level_downsamples[level]
+        color = slide.properties.get("openslide.background-color", "FFFFFF")
+        self._empty = np.frombuffer(bytes.fromhex(color), np.uint8)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         given = key if isinstance(key, tuple) else (key,)
@@ -83,29 +75,6 @@ class _Region:
         return self._read(rows, columns)[(*inner, whole[2])]
 
     def _read(self, rows: range, columns: range) -> np.ndarray:
-        raise NotImplementedError
-
-
-def _span(key: Any, n: int) -> range:
-    """All pixels between the first and the last that are asked for."""
-    if not isinstance(key, slice):
-        return range(int(key), int(key) + 1)
-    asked = range(n)[key]
-    return range(asked.start, asked[-1] + 1) if asked else range(asked.start, asked.start)
-
-
-class _Level(_Region):
-    """One level of a slide that OpenSlide has open."""
-
-    def __init__(self, slide: Any, level: int) -> None:
-        width, height = slide.level_dimensions[level]
-        super().__init__(height, width)
-        self._slide, self._level = slide, level
-        self._zoom = slide.level_downsamples[level]
-        color = slide.properties.get("openslide.background-color", "FFFFFF")
-        self._empty = np.frombuffer(bytes.fromhex(color), np.uint8)
-
-    def _read(self, rows: range, columns: range) -> np.ndarray:
         corner = (round(columns.start * self._zoom), round(rows.start * self._zoom))
         with _errors():
             region = self._slide.read_region(corner, self._level, (len(columns), len(rows)))
@@ -116,43 +85,12 @@ class _Level(_Region):
         return np.where(alpha > 0, colors, self._empty)
 
 
-class _Tiles(_Region):
-    """The tiles of a DICOM slide, stored row by row."""
-
-    def __init__(self, file: Path, header: Any) -> None:
-        height = int(header.get("TotalPixelMatrixRows") or header.Rows)
-        width = int(header.get("TotalPixelMatrixColumns") or header.Columns)
-        super().__init__(height, width)
-        self._file, self._edge = file, (int(header.Rows), int(header.Columns))
-        self._across = -(-width // self._edge[1])
-        tiles = -(-height // self._edge[0]) * self._across
-        if (int(header.get("NumberOfFrames") or 1), header.get("SamplesPerPixel")) != (tiles, 3):
-            raise ValueError(f"a slide of other than {tiles} tiles in colour")
-        self.chunks = (*self._edge, 3)
-
-    def _read(self, rows: range, columns: range) -> np.ndarray:
-        out = np.zeros((len(rows), len(columns), 3), np.uint8)
-        for row in _tiles_in(rows, self._edge[0]):
-            for column in _tiles_in(columns, self._edge[1]):
-                tile = read_frame(self._file, row * self._across + column)
-                _paste(
-                    out,
-                    tile,
-                    row * self._edge[0] - rows.start,
-                    column * self._edge[1] - columns.start,
-                )
-        return out
-
-
-def _tiles_in(span: range, edge: int) -> range:
-    return range(span.start // edge, -(-span.stop // edge)) if span else range(0)
-
-
-def _paste(out: np.ndarray, tile: np.ndarray, top: int, left: int) -> None:
-    """Put a tile where it belongs, as far as that is within the region."""
-    here = out[max(top, 0) : top + len(tile), max(left, 0) : left + tile.shape[1]]
-    there = tile[max(-top, 0) :, max(-left, 0) :]
-    here[...] = there[: here.shape[0], : here.shape[1]]
+def _span(key: Any, n: int) -> range:
+    """All pixels between the first and the last that are asked for."""
+    if not isinstance(key, slice):
+        return range(int(key), int(key) + 1)
+    asked = range(n)[key]
+    return range(asked.start, asked[-1] + 1) if asked else range(asked.start, asked.start)
 
 
 @contextmanager
