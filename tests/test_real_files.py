@@ -116,7 +116,7 @@ def test_a_corrupt_slide_is_refused_in_a_sentence(real_data):
         read_image(real_data / "wsi_and_formats" / "odd_formats" / "corrupt_broken.svs")
 
 
-def test_a_slide_of_dicom_that_does_not_say_where_its_tiles_lie_is_refused(real_data):
+def test_a_slide_of_dicom_that_lacks_what_it_has_to_say_is_refused(real_data):
     pytest.importorskip("pydicom")
     pytest.importorskip("openslide")
 

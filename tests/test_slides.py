@@ -171,9 +171,9 @@ def test_a_slide_of_dicom(tmp_path, openslide, given):
     )
 
 
-def test_a_slide_of_dicom_that_does_not_say_where_its_tiles_lie_is_refused(tmp_path, openslide):
+def test_a_slide_of_dicom_that_lacks_what_it_has_to_say_is_refused(tmp_path, openslide):
     pytest.importorskip("pydicom")
-    file = write_dicom_slide(tmp_path / "a.dcm", DimensionOrganizationType=None)
+    file = write_dicom_slide(tmp_path / "a.dcm", ImageType=None)
 
     with pytest.raises(BadInput, match=r"a\.dcm cannot be read, .* .OpenSlide says: "):
         read_image(file)
