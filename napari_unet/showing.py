@@ -31,6 +31,7 @@ def layer_of(image: Image) -> tuple[Any, dict[str, Any]]:
         levels = [level[0] for level in levels]
     else:
         about["channel_axis"] = 0
+        about["name"] = [f"{image.name}: channel {i}" for i in range(1, image.n_channels + 1)]
     lead = len(image.spatial_shape) - len(image.spacing)
     scale = (*(1.0,) * lead, *image.spacing)
     about |= {"scale": scale, "units": units_of(image), "multiscale": len(levels) > 1}

@@ -67,6 +67,7 @@ def test_stains_are_channels_and_time_has_no_unit():
     _, about = layer_of(film)
 
     assert about["channel_axis"] == 0
+    assert about["name"] == ["im: channel 1", "im: channel 2"]
     assert about["scale"] == (1, 2, 0.5, 0.5)
     assert about["units"] == ("pixel", *("micrometer",) * 3)
 

@@ -264,6 +264,7 @@ class Layers:
                 name="live",
                 opacity=OPACITY["prediction"],
                 affine=matrix,
+                units=image.units[-seen.labels.ndim :],
                 metadata={OURS: {"role": LIVE, "image": image.name}},
             )
             layer.colormap = label_colors(classes)
