@@ -67,7 +67,9 @@ def read_images(path: str | list[str]) -> Callable[[Any], list[LayerData]] | Non
         return None
 
     def read(_path: Any) -> list[LayerData]:
-        return [_opened(p) for p in paths]
+        from napari_unet.formats.dicom import one_of_each
+
+        return [_opened(p) for p in one_of_each(paths)]
 
     return read
 

@@ -10,7 +10,7 @@ from scans import TILTED, volume, write_file, write_series
 
 from napari_unet.formats import dicom
 from napari_unet.formats import raw as raw_room
-from napari_unet.formats.dicom import images_in, series_files
+from napari_unet.formats.dicom import images_in, one_of_each, series_files
 from napari_unet.io import list_images, read_image
 from napari_unet.run import BadInput
 
@@ -289,6 +289,14 @@ def cut_in_the_header(folder):
     file.write_bytes(file.read_bytes()[:200])
 
 
+def odd_lengths(folder):
+    """Rows that take three bytes instead of two."""
+    for file in write_series(folder, volume(3, 8, 6)):
+        rows = b"\x28\0\x10\0US"
+        data = file.read_bytes()
+        file.write_bytes(data.replace(rows + b"\x02\0\x08\0", rows + b"\x03\0\x08\0\0"))
+
+
 def bad_place(folder):
     write_series(folder, volume(4, 8, 6), PixelSpacing=[0, 0.5])
 
@@ -321,6 +329,7 @@ def unknown_packing(folder):
         (mixed_angles, "has slices at different angles, such as x.dcm and"),
         (cut_short, "6_1.2.3.dcm cannot be read, it is damaged"),
         (cut_in_the_header, "6_1.2.3.dcm cannot be read, .* .it ends before its pixels"),
+        (odd_lengths, "cannot be read, it is damaged or not an image .Expected total bytes"),
         (bad_place, "cannot be read, it is damaged or not an image .its geometry"),
         (no_volume, "cannot be read, it is damaged or not an image .its geometry"),
         (only_a_note, "holds DICOM files but no images: give a folder with a series"),
@@ -363,6 +372,15 @@ def test_without_pydicom_a_sentence_says_how_to_get_it(tmp_path, monkeypatch):
 
 
 # ---- among other files
+
+
+def test_all_files_of_a_series_are_one_image(tmp_path):
+    scan = sorted(write_series(tmp_path / "a", volume()))
+    other = sorted(write_series(tmp_path / "a", volume(2, 8, 6), series="9.9"))
+    text = tmp_path / "b.txt"
+    text.write_text("hello")
+
+    assert one_of_each([*scan, text, *other, tmp_path]) == [scan[0], text, other[0], tmp_path]
 
 
 def test_a_folder_of_slices_is_one_image_whatever_lies_beside_them(tmp_path):

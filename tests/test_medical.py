@@ -171,6 +171,17 @@ def test_an_affine_that_makes_no_volume_is_left_out(tmp_path):
     assert image.unit == "millimeter"
 
 
+def test_what_nibabel_mends_is_not_printed(tmp_path, capfd):
+    file = write_nifti(tmp_path / "a.nii", pixels())
+    raw = bytearray(file.read_bytes())
+    raw[252:254] = struct.pack("<h", 81)  # no such code of how it lies
+    file.write_bytes(raw)
+
+    np.testing.assert_array_equal(read_image(file).data[0], pixels().T)
+
+    assert capfd.readouterr() == ("", "")
+
+
 # ---- NRRD
 
 

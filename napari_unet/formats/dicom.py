@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_unet.formats.planes import Plane, in_order, matrix_of, read_frame
-from napari_unet.formats.raw import Raw, head, is_large, lazy_array, placed, reading
+from napari_unet.formats.planes import Plane, in_order, matrix_of, read_frame, telling
+from napari_unet.formats.raw import Raw, head, is_large, lazy_array, placed
 from napari_unet.formats.slides import read_slide
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
@@ -66,19 +66,38 @@ def series_files(path: Path) -> list[Path]:
     File k holds plane k of the array; of a time series, all planes of the first time come first.
     A file of many frames is the only one.
     """
-    files = dict.fromkeys(plane.file for plane in _planes_of(_chosen(path)[0], path)[0])
-    return list(files)
+    with telling(path):
+        planes, _ = _planes_of(_chosen(path)[0], path)
+    return list(dict.fromkeys(plane.file for plane in planes))
 
 
 def images_in(folder: Path) -> list[Path]:
     """A path for each image among the DICOM files of a folder: itself if it is one series."""
-    every = _series_in(folder)
+    with telling(folder):
+        every = _series_in(folder)
     return [folder] if len(every) == 1 else sorted(min(f for f, _ in one) for one in every)
+
+
+def one_of_each(paths: Iterable[Path]) -> list[Path]:
+    """The paths without further files of a series that one of them stands for."""
+    kept: list[Path] = []
+    series: set[Path] = set()
+    for path in paths:
+        if path.resolve() in series:
+            continue
+        kept.append(path)
+        if is_dicom(path):
+            series |= {file.resolve() for file in series_files(path)}
+    return kept
 
 
 def read_dicom(path: Path, as_mask: bool = False) -> Raw:
     """Read the series in a folder, or that of a file; of several in a folder, the largest."""
-    optional("pydicom", f"{path} is DICOM and")
+    with telling(path):
+        return _read(path, as_mask)
+
+
+def _read(path: Path, as_mask: bool) -> Raw:
     series, note = _chosen(path)
     header = series[0][1]
     if header.SOPClassUID == WHOLE_SLIDE:
@@ -117,7 +136,7 @@ def _headers(files: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
     """What the files of images say of themselves, without pixels."""
     pydicom = optional("pydicom", "DICOM")
     for file in files:
-        with reading(file):
+        with telling(file):
             meta = pydicom.filereader.read_file_meta_info(file)
             if meta.get("TransferSyntaxUID") == _DEFLATED:  # unpacked as a whole, to any size
                 raise BadInput(f"{file} is DICOM that is deflated: save it without, and read that.")
@@ -195,11 +214,10 @@ def _name(series: list[tuple[Path, Any]]) -> str:
 
 def _planes_of(series: list[tuple[Path, Any]], where: Path) -> tuple[list[Plane], int]:
     """The slices of an image in order, and how many there are at each place."""
-    with reading(where):
-        planes = [plane for file, header in series for plane in _frames(file, header)]
-        if all(plane.is_placed for plane in planes):
-            return in_order(planes, where)
-        return planes, 1
+    planes = [plane for file, header in series for plane in _frames(file, header)]
+    if all(plane.is_placed for plane in planes):
+        return in_order(planes, where)
+    return planes, 1
 
 
 def _frames(file: Path, header: Any) -> Iterator[Plane]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bz2
 import io
+import logging
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ def read_nifti(path: Path) -> Raw:
     """Read a NIfTI; a large one that is not compressed stays on disk."""
     nibabel = optional("nibabel", f"{path} is NIfTI and")
     try:
-        with nibabel.imageglobals.LoggingOutputSuppressor():
+        with _quiet(nibabel.imageglobals.logger):
             image = nibabel.load(path)
     except (
         nibabel.filebasedimages.ImageFileError,
@@ -81,6 +84,16 @@ def read_nifti(path: Path) -> Raw:
     axes = "CTZYX"[-len(proxy.shape) :] + ("S" if stored.colors else "")
     raw = Raw(np.asarray(data) if data is stored else data, axes)
     return _nifti_placed(_without_ones(raw), image)
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep off the terminal what nibabel only logs, such as what it mends in a header."""
+    handlers, logger.handlers = logger.handlers, [logging.NullHandler()]
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
 
 
 def _nifti_placed(raw: Raw, image: Any) -> Raw:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.formats.raw import reading
+from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
 _SAME_PLACE = 1e-4  # millimetres
@@ -43,11 +45,22 @@ class Plane:
         return not (self.position is None or self.along is None or self.spacing is None)
 
 
+@contextmanager
+def telling(where: Path) -> Iterator[None]:
+    """Turn what pydicom raises over damaged DICOM into one sentence."""
+    errors = optional("pydicom.errors", f"{where} is DICOM and")
+    with reading(where):
+        try:
+            yield
+        except (errors.InvalidDicomError, errors.BytesLengthException) as error:
+            raise ValueError(str(error)) from error
+
+
 def read_frame(file: Path, frame: int) -> np.ndarray:
     """The pixels of one frame of a DICOM file, colours as red, green and blue."""
     from pydicom.pixels import pixel_array
 
-    with _QUIET, reading(file), warnings.catch_warnings():  # filters of warnings are global
+    with _QUIET, telling(file), warnings.catch_warnings():  # filters of warnings are global
         warnings.simplefilter("ignore")
         return np.asarray(pixel_array(file, index=frame))
 

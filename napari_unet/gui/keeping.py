@@ -246,11 +246,12 @@ class Keeping(QObject):
 
     def add(self, files: list[Path]) -> str:
         """Take in files; what came of it, in a sentence."""
+        from napari_unet.formats.dicom import one_of_each
         from napari_unet.io import list_images, read_image
 
         project = self._present()
         added, strange = 0, []
-        for path in files:
+        for path in one_of_each(files):
             for file in list_images(path) if path.exists() else [path]:
                 try:
                     image = read_image(file)
