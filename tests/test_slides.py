@@ -129,6 +129,23 @@ def test_damage_within_a_slide_is_told_when_it_is_met(tmp_path, openslide):
         np.asarray(image.data)
 
 
+def test_absurd_tiles_are_refused_before_openslide_sees_them(tmp_path, openslide):
+    file = write_slide(tmp_path / "a.svs")
+    with tifffile.TiffFile(file, mode="r+") as tiff:
+        tiff.pages[2].tags["TileLength"].overwrite(2**30)
+
+    with pytest.raises(BadInput, match=r"a\.svs cannot be read, .* .it claims tiles of"):
+        read_image(file)
+
+
+def test_absurd_tiles_of_dicom_are_refused_before_openslide_sees_them(tmp_path, openslide):
+    pytest.importorskip("pydicom")
+    file = write_dicom_slide(tmp_path / "a.dcm", Rows=60_000, Columns=60_000)
+
+    with pytest.raises(BadInput, match=r"a\.dcm cannot be read, .* .it claims tiles of"):
+        read_image(file)
+
+
 # ---- DICOM
 
 

@@ -44,7 +44,7 @@ def read_raw(path: Path, as_mask: bool = False) -> Raw:
             return read_nifti(path)
         if magic.startswith(NRRD_MAGIC):
             return read_nrrd(path)
-        if is_slide(path, magic, TIFF_MAGIC):
+        if is_slide(path):
             return read_slide(path)
         if is_dicom(path):
             return read_dicom(path, as_mask)

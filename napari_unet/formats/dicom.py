@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_unet.formats.planes import Plane, in_order, matrix_of, read_frame, telling
 from napari_unet.formats.raw import Raw, head, is_large, lazy_array, placed
-from napari_unet.formats.slides import read_slide
+from napari_unet.formats.slides import check_tile, read_slide
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
@@ -101,6 +101,7 @@ def _read(path: Path, as_mask: bool) -> Raw:
     series, note = _chosen(path)
     header = series[0][1]
     if header.SOPClassUID == WHOLE_SLIDE:
+        check_tile(max(h.Rows * h.Columns for _, h in series))
         return read_slide(series[0][0])  # with its siblings, which hold the other levels
     planes, times = _planes_of(series, path)
     _check_readable(header, planes)

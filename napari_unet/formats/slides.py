@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.formats.raw import Raw, lazy_array, positive
+from napari_unet.formats.raw import Raw, head, lazy_array, positive
+from napari_unet.formats.tiff import TIFF_MAGIC, largest_tile
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
 
 _READ = 1024  # rows and columns that are read at a time
+_MOST_IN_TILE = 2**26
 _ONE_LEVEL = "generic-tiff"  # what OpenSlide calls any tiled TIFF: tifffile knows more of those
 
 
-def is_slide(path: Path, magic: bytes, tiff: tuple[bytes, ...]) -> bool:
+def is_slide(path: Path) -> bool:
     """Whether a file is to be read as a whole slide; where it is a TIFF, only if OpenSlide can."""
     if not path.name.lower().endswith(SLIDES):
         return False
-    if not magic.startswith(tiff):
+    if not head(path, 4).startswith(TIFF_MAGIC):
         optional("openslide", f"{path} is a whole slide and")
         return True
     try:
@@ -36,6 +38,8 @@ def is_slide(path: Path, magic: bytes, tiff: tuple[bytes, ...]) -> bool:
 def read_slide(path: Path) -> Raw:
     """Open a whole slide: its finest level, and the coarser ones."""
     openslide = optional("openslide", f"{path} is a whole slide and")
+    if head(path, 4).startswith(TIFF_MAGIC):
+        check_tile(largest_tile(path))
     try:
         slide = openslide.OpenSlide(str(path))
     except openslide.OpenSlideUnsupportedFormatError as error:
@@ -49,6 +53,12 @@ def read_slide(path: Path) -> Raw:
     spacing = positive(sizes)
     unit = "micrometer" if spacing else "pixel"
     return Raw(levels[0], "YXS", spacing, unit, coarser=tuple(levels[1:]))
+
+
+def check_tile(pixels: int) -> None:
+    """Refuse absurd tiles: where OpenSlide gets no memory for one it ends the whole program."""
+    if pixels > _MOST_IN_TILE:
+        raise ValueError(f"it claims tiles of {pixels} pixels")
 
 
 class _Level:

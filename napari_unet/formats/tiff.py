@@ -99,6 +99,14 @@ def _check_complete(series: Any, size: int) -> None:
             raise ValueError(f"it ends after {size} of {max(ends)} bytes")
 
 
+def largest_tile(path: Path) -> int:
+    """The pixels of the largest tile that a TIFF claims to have."""
+    import tifffile
+
+    with _Complaints().heard(), tifffile.TiffFile(path) as tiff:
+        return max((page.tilewidth * page.tilelength for page in tiff.pages), default=0)
+
+
 class _Open:
     """A file that is open for as long as any array in it lives."""
 
