@@ -445,7 +445,16 @@ def _pixels_of(image: Image, picture: Picture) -> Pixels:
     axes = "C" + "TZYX"[-len(picture.shape) :]
     n = axes.count("Z") + 2
     spacing = picture.spacing[-n:] or (1.0,) * n
-    return Pixels(picture.pixels, axes, image.name, axes, spacing, picture.unit, _file_of(image))
+    return Pixels(
+        picture.pixels,
+        axes,
+        image.name,
+        axes,
+        spacing,
+        picture.unit,
+        _file_of(image),
+        coarser=picture.coarser,
+    )
 
 
 def _known_of(image: Image, picture: Picture) -> dict[str, Any]:
