@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -344,6 +345,25 @@ def test_what_is_no_regular_series_is_refused_in_a_sentence(tmp_path, spoil, sen
         read_image(folder)
 
     assert "\n" not in str(refusal.value)
+
+
+def test_a_sentence_about_a_series_names_the_file_that_was_given(tmp_path):
+    files = write_series(tmp_path, volume(7, 8, 6))
+    files[3].unlink()
+
+    with pytest.raises(BadInput, match=f"The series of {files[0]} lacks slices between"):
+        read_image(files[0])
+
+
+def test_what_pydicom_only_warns_of_is_not_shown(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_series(tmp_path, volume(), series=f"1.{'3' * 65}")  # longer than is allowed
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list_images(tmp_path) == [tmp_path]
+        assert read_image(tmp_path).spatial_shape == (5, 8, 6)
 
 
 def test_a_claim_of_very_many_frames_is_refused_before_they_are_counted(tmp_path):

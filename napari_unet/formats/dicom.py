@@ -134,18 +134,26 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _headers(files: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
-    """What the files of images say of themselves, without pixels."""
-    pydicom = optional("pydicom", "DICOM")
+    """The files that are images, and what they say of themselves."""
     for file in files:
         with telling(file):
-            meta = pydicom.filereader.read_file_meta_info(file)
-            if meta.get("TransferSyntaxUID") == _DEFLATED:  # unpacked as a whole, to any size
-                raise BadInput(f"{file} is DICOM that is deflated: save it without, and read that.")
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-            if header.get("Rows") and header.get("Columns") and "SOPClassUID" in header:
-                yield file, header
-            elif "Image Storage" in getattr(meta.get("MediaStorageSOPClassUID"), "name", ""):
-                raise ValueError("it ends before its pixels")
+            header = _header(file)
+        if header is not None:
+            yield file, header
+
+
+def _header(file: Path) -> Any:
+    """What the file of an image says of itself, without pixels; None if it holds none."""
+    pydicom = optional("pydicom", f"{file} is DICOM and")
+    meta = pydicom.filereader.read_file_meta_info(file)
+    if meta.get("TransferSyntaxUID") == _DEFLATED:  # unpacked as a whole, to any size
+        raise BadInput(f"{file} is DICOM that is deflated: save it without, and read that.")
+    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+    if header.get("Rows") and header.get("Columns") and "SOPClassUID" in header:
+        return header
+    if "Image Storage" in getattr(meta.get("MediaStorageSOPClassUID"), "name", ""):
+        raise ValueError("it ends before its pixels")
+    return None
 
 
 def _series_in(folder: Path) -> list[list[tuple[Path, Any]]]:
@@ -217,7 +225,7 @@ def _planes_of(series: list[tuple[Path, Any]], where: Path) -> tuple[list[Plane]
     """The slices of an image in order, and how many there are at each place."""
     planes = [plane for file, header in series for plane in _frames(file, header)]
     if all(plane.is_placed for plane in planes):
-        return in_order(planes, where)
+        return in_order(planes, str(where) if where.is_dir() else f"The series of {where}")
     return planes, 1
 
 

@@ -19,7 +19,7 @@ from napari_unet.run import BadInput
 _SAME_PLACE = 1e-4  # millimetres
 _SAME_ANGLE = 1e-3
 _OFF = 0.05  # of the distance between two slices: how far one may lie from where it should
-_QUIET = threading.Lock()
+_QUIET = threading.RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,10 @@ class Plane:
 
 @contextmanager
 def telling(where: Path) -> Iterator[None]:
-    """Turn what pydicom raises over damaged DICOM into one sentence."""
+    """Turn what pydicom raises over damaged DICOM into one sentence, and its warnings into none."""
     errors = optional("pydicom.errors", f"{where} is DICOM and")
-    with reading(where):
+    with _QUIET, reading(where), warnings.catch_warnings():  # filters of warnings are global
+        warnings.simplefilter("ignore")
         try:
             yield
         except (errors.InvalidDicomError, errors.BytesLengthException) as error:
@@ -60,12 +61,11 @@ def read_frame(file: Path, frame: int) -> np.ndarray:
     """The pixels of one frame of a DICOM file, colours as red, green and blue."""
     from pydicom.pixels import pixel_array
 
-    with _QUIET, telling(file), warnings.catch_warnings():  # filters of warnings are global
-        warnings.simplefilter("ignore")
+    with telling(file):
         return np.asarray(pixel_array(file, index=frame))
 
 
-def in_order(planes: Sequence[Plane], where: Path) -> tuple[list[Plane], int]:
+def in_order(planes: Sequence[Plane], where: str) -> tuple[list[Plane], int]:
     """Placed slices by where they lie along their normal, and how many there are at each place.
 
     Of several at each place, such as of a time series, all of the first come first.
@@ -93,7 +93,7 @@ def in_order(planes: Sequence[Plane], where: Path) -> tuple[list[Plane], int]:
     return ordered, times
 
 
-def _check_alike(planes: Sequence[Plane], where: Path) -> None:
+def _check_alike(planes: Sequence[Plane], where: str) -> None:
     sizes = {plane.size for plane in planes}
     if len(sizes) > 1:
         listed = ", ".join(" x ".join(map(str, size)) for size in sorted(sizes)[:3])
@@ -109,7 +109,7 @@ def _check_alike(planes: Sequence[Plane], where: Path) -> None:
             raise BadInput(f"{where} has slices of different pixel sizes: keep those of one size.")
 
 
-def _check_even(planes: Sequence[Plane], where: Path) -> None:
+def _check_even(planes: Sequence[Plane], where: str) -> None:
     """Refuse what a regular grid does not hold: strokes and measures would lie wrong."""
     if len(planes) < 3:
         return
