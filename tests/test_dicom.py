@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 
@@ -11,7 +12,7 @@ from scans import TILTED, volume, write_file, write_series
 
 from napari_unet.formats import dicom
 from napari_unet.formats import raw as raw_room
-from napari_unet.formats.dicom import images_in, one_of_each, series_files
+from napari_unet.formats.dicom import images_in, is_series, one_of_each, series_files
 from napari_unet.io import list_images, read_image
 from napari_unet.run import BadInput
 
@@ -392,6 +393,20 @@ def test_without_pydicom_a_sentence_says_how_to_get_it(tmp_path, monkeypatch):
 
 
 # ---- among other files
+
+
+def test_files_of_a_broken_series_are_kept_to_be_told_of(tmp_path):
+    scan = sorted(write_series(tmp_path, volume(), heights=[0, 1, 2.5, 6, 8]))
+
+    assert one_of_each(scan) == scan
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_that_may_not_be_read_is_no_series(tmp_path):
+    file = write_series(tmp_path, volume(1, 8, 6))[0]
+    file.chmod(0)
+
+    assert not is_series(tmp_path)
 
 
 def test_all_files_of_a_series_are_one_image(tmp_path):

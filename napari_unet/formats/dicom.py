@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _MAX_PIXELS = 10**9  # of one slice
 _BYTES_OF_FRAME = 8  # at least, in a file
 _LISTED = 3
+_OTHERS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".json", ".txt", ".csv")
 _TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -52,12 +54,15 @@ _TAGS = [
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, whatever it is called."""
-    return path.is_file() and head(path, 132)[128:] == b"DICM"
+    with suppress(OSError):  # one that may not be read is none for whoever only looks around
+        return path.is_file() and head(path, 132)[128:] == b"DICM"
+    return False
 
 
 def is_series(folder: Path) -> bool:
-    """Whether DICOM files lie in a folder itself."""
-    return any(is_dicom(file) for file in _files(folder))
+    """Whether DICOM files lie in a folder itself; they may be called anything but a picture."""
+    likely = (file for file in _files(folder) if not file.name.lower().endswith(_OTHERS))
+    return any(is_dicom(file) for file in likely)
 
 
 def series_files(path: Path) -> list[Path]:
@@ -87,7 +92,8 @@ def one_of_each(paths: Iterable[Path]) -> list[Path]:
             continue
         kept.append(path)
         if is_dicom(path):
-            series |= {file.resolve() for file in series_files(path)}
+            with suppress(BadInput):  # what is wrong is told when it is read
+                series |= {file.resolve() for file in series_files(path)}
     return kept
 
 
@@ -108,10 +114,10 @@ def _read(path: Path, as_mask: bool) -> Raw:
     invert = not as_mask and header.get("PhotometricInterpretation") == "MONOCHROME1"
     stored = _Stored(planes, header, invert)
     data = lazy_array(stored, path) if is_large(stored.shape, stored.dtype) else stored[:]
-    return _with_axes(data, planes, times, header, note)
+    return _with_axes(data, planes, times, note)
 
 
-def _with_axes(data: Any, planes: Sequence[Plane], times: int, header: Any, note: str) -> Raw:
+def _with_axes(data: Any, planes: Sequence[Plane], times: int, note: str) -> Raw:
     """The array with its axes named and, if it is known where the slices lie, with its matrix."""
     colors = "S" if data.ndim == 4 else ""
     first = planes[0]
