@@ -1,7 +1,8 @@
-"""What napari asks for by name in the manifest: sample images, and the way to open projects."""
+"""What napari asks for by name in the manifest: sample images, readers of projects and of files."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from napari_unet.records import PROJECT, is_project
 
-LayerData = tuple[np.ndarray, dict[str, Any], str]
+LayerData = tuple[Any, dict[str, Any], str]
 
 # Keys of the manifest's sample data, in the order in which an empty viewer offers them.
 SAMPLES = {
@@ -57,6 +58,39 @@ def read_project(path: str | list[str]) -> Callable[[Any], list[tuple[None]]] | 
         return [(None,)]  # it has put its layers there by itself
 
     return read
+
+
+def read_images(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
+    """Open scans, whole slides and OME-Zarr as layers that lie where they should."""
+    paths = [Path(p) for p in ([path] if isinstance(path, str) else path)]
+    if not all(_is_read_here(p) for p in paths):
+        return None
+
+    def read(_path: Any) -> list[LayerData]:
+        from napari_unet.formats.dicom import one_of_each
+
+        return [_opened(p) for p in one_of_each(paths)]
+
+    return read
+
+
+def _is_read_here(path: Path) -> bool:
+    from napari_unet.formats import SCANS, is_dicom, is_series, is_zarr
+
+    if path.is_dir():
+        named = path.name.lower().endswith(".ome.zarr") and is_zarr(path)
+        return named or (is_series(path) and not is_project(path))
+    return path.name.lower().endswith(SCANS) or is_dicom(path)
+
+
+def _opened(path: Path) -> LayerData:
+    from napari_unet.io import read_image
+    from napari_unet.showing import layer_of
+
+    image = read_image(path)
+    if image.note:
+        warnings.warn(image.note, stacklevel=2)  # napari shows it
+    return (*layer_of(image), "image")
 
 
 def sample_cells() -> list[LayerData]:

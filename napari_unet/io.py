@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from napari_unet.axes import ORDER, check_array, resolve_axes
-from napari_unet.formats import SUFFIXES, Raw, is_zarr, lazy_array, read_raw, reading
+from napari_unet.formats import (
+    SUFFIXES,
+    Raw,
+    is_dicom,
+    is_series,
+    is_zarr,
+    lazy_array,
+    read_raw,
+    reading,
+)
+from napari_unet.formats.dicom import images_in
 from napari_unet.run import BadInput
 
 Color = tuple[int, int, int]
@@ -38,6 +48,8 @@ class Image:
     unit: str = "pixel"
     path: Path | None = None
     affine: Affine | None = None
+    coarser: tuple[Any, ...] = ()  # the same, each level of a pyramid smaller
+    note: str = ""  # a sentence about what was not read
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -52,10 +64,11 @@ class Image:
         """One line that shows how the file was understood."""
         sizes = ", ".join(f"{a} {n}" for a, n in zip(self.axes, self.data.shape, strict=True))
         steps = " x ".join(f"{step:g}" for step in self.spacing)
-        return (
+        line = (
             f"{self.name}: {self.source_axes} read as {sizes}; {self.data.dtype}; "
             f"pixel size {steps} {self.unit}"
         )
+        return f"{line}. {self.note}" if self.note else line
 
 
 def as_image(
@@ -116,7 +129,12 @@ def list_images(path: str | Path) -> list[Path]:
     if path.is_file() or is_zarr(path):
         return [path]
     with reading(path):
-        found = sorted(item for item in path.iterdir() if _looks_readable(item))
+        items = sorted(item for item in path.iterdir() if not item.name.startswith("."))
+        slices = [item for item in items if is_dicom(item)]
+        found = [item for item in items if item not in set(slices) and _looks_readable(item)]
+    scans = images_in(path) if slices else []
+    # What lies beside the slices of a series does not count; stray slices are images as well.
+    found = scans if scans and len(slices) > len(found) else sorted([*found, *scans])
     if not found:
         raise BadInput(f"{path} holds no images: give a folder with {', '.join(SUFFIXES)}.")
     return found
@@ -139,6 +157,8 @@ def match_pairs(images: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Pat
 
 def stem(path: Path) -> str:
     """Cut the suffix off a file name, also a double one as in .ome.tif."""
+    if path.is_dir() and path.suffix.lower() != ".zarr":  # a series, named by numbers and dots
+        return path.name
     return _ENDING.sub("", path.name) or path.name
 
 
@@ -169,9 +189,9 @@ def _add(table: dict[str, Path], name: str, mask: Path) -> None:
 
 
 def _looks_readable(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    return is_zarr(path) if path.is_dir() else path.suffix.lower() in SUFFIXES
+    if path.is_dir():
+        return is_zarr(path) or is_series(path)
+    return path.name.lower().endswith(SUFFIXES)
 
 
 # ---- images
@@ -188,7 +208,15 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
     kept = "C" + "".join(a for a in ORDER[1:] if a in source)
     spacing = tuple(raw.spacing.get(a, 1.0) for a in kept if a in "ZYX")
     return Image(
-        _plain(_ordered(data, source)), kept, name, source, spacing, raw.unit, affine=raw.affine
+        _plain(_ordered(data, source)),
+        kept,
+        name,
+        source,
+        spacing,
+        raw.unit,
+        affine=raw.affine,
+        coarser=tuple(_plain(_ordered(level, source)) for level in raw.coarser),
+        note=raw.note,
     )
 
 

@@ -519,9 +519,11 @@ def _pieces(data: Any, between: Callable[[], None]) -> Iterator[np.ndarray]:
 def _draw_thumbnail(file: Path, image: Image) -> None:
     from PIL import Image as Drawn
 
-    step = max(1, max(image.data.shape[-2:]) // EDGE)
-    middle = tuple(n // 2 for n in image.data.shape[1:-2])
-    pixels = np.asarray(image.data[(slice(0, 3), *middle, *(slice(None, None, step),) * 2)])
+    levels = (level for level in image.coarser if max(level.shape[-2:]) >= EDGE)
+    data = min(levels, key=lambda level: level.shape[-1], default=image.data)
+    step = max(1, max(data.shape[-2:]) // EDGE)
+    middle = tuple(n // 2 for n in data.shape[1:-2])
+    pixels = np.asarray(data[(slice(0, 3), *middle, *(slice(None, None, step),) * 2)])
     Drawn.fromarray(as_rgb(pixels, measure(pixels)).astype(np.uint8)).save(file, "PNG")
 
 

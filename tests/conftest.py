@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,15 @@ def _no_thread_left_behind(monkeypatch: pytest.MonkeyPatch):
             thread.join(max(0.0, deadline - time.monotonic()))
     left = [thread.name for thread in ours if thread.is_alive()]
     assert not left, f"threads left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real images that lie beside the repository, or where NAPARI_UNET_DATA says."""
+    place = os.environ.get("NAPARI_UNET_DATA") or Path(__file__).parents[2] / "shared" / "data"
+    if not Path(place).is_dir():
+        pytest.skip("no real images here; NAPARI_UNET_DATA names their folder")
+    return Path(place)
 
 
 def _caller() -> str:

@@ -22,8 +22,8 @@ FLOORS = [
     for names in (
         "config run progress",
         "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
-        " tiling instances device threads axes formats io atomic cards samples models models.*"
-        " sheets records script extras export"
+        " tiling instances device threads axes formats formats.* io atomic cards samples models"
+        " models.* sheets records script optional showing export"
         " export.*",
         "library sharing sharing.*",
         "learner checkpoint training inference",

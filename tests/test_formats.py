@@ -12,7 +12,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_unet import formats
+from napari_unet.formats import raw as raw_room
 from napari_unet.formats import read_raw
 from napari_unet.run import BadInput
 
@@ -169,7 +169,7 @@ def test_tiff_pixel_sizes(tmp_path, options, spacing, unit):
 def test_large_tiff_is_lazy(tmp_path, monkeypatch, options):
     data = picture("uint16", (500, 300))
     tifffile.imwrite(tmp_path / "a.tif", data, byteorder=">", **options)
-    monkeypatch.setattr(formats, "LAZY_BYTES", 1000)
+    monkeypatch.setattr(raw_room, "LAZY_BYTES", 1000)
 
     raw = read_raw(tmp_path / "a.tif")
 
@@ -182,7 +182,7 @@ def test_large_palette_tiff_is_lazy_and_coloured(tmp_path, monkeypatch):
     colors[0, 1] = 0xFFFF
     tifffile.imwrite(tmp_path / "a.tif", picture() % 2, photometric="palette", colormap=colors)
     eager = read_raw(tmp_path / "a.tif")
-    monkeypatch.setattr(formats, "LAZY_BYTES", 1000)
+    monkeypatch.setattr(raw_room, "LAZY_BYTES", 1000)
 
     raw = read_raw(tmp_path / "a.tif")
 
@@ -208,7 +208,7 @@ def test_damage_in_a_lazy_tiff_is_told_when_it_is_met(tmp_path, monkeypatch):
     damaged = bytearray(path.read_bytes())
     damaged[offset : offset + count] = b"\xaa" * count
     path.write_bytes(damaged)
-    monkeypatch.setattr(formats, "LAZY_BYTES", 1000)
+    monkeypatch.setattr(raw_room, "LAZY_BYTES", 1000)
 
     raw = read_raw(path)
 
@@ -325,9 +325,9 @@ def test_an_animation_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "bool", "float16", ">u2", "int64"])
-@pytest.mark.parametrize("limit", [0, formats.LAZY_BYTES])
+@pytest.mark.parametrize("limit", [0, raw_room.LAZY_BYTES])
 def test_npy(tmp_path, monkeypatch, dtype, limit):
-    monkeypatch.setattr(formats, "LAZY_BYTES", limit)
+    monkeypatch.setattr(raw_room, "LAZY_BYTES", limit)
     np.save(tmp_path / "a.npy", picture(dtype))
 
     raw = read_raw(tmp_path / "a.npy")
@@ -493,7 +493,7 @@ def write_zarr(path, text):
         ("loop.tif", lambda p: p.write_bytes(b"II*\0\x04\0\0\0" * 9), "cannot be read, it is"),
         ("pickle.npy", write_pickle, "cannot be read, it is damaged"),
         ("script.png", lambda p: p.write_text("%!PS-Adobe-3.0 EPSF"), "not an image of a kind"),
-        ("folder.tif", lambda p: p.mkdir(), "is a folder, not an image: give a file or a zarr"),
+        ("folder.tif", lambda p: p.mkdir(), "is a folder, not an image: give a file, a zarr or a"),
         ("json.zarr", lambda p: write_zarr(p, "{broken"), "cannot be read, it is damaged"),
         ("list.zarr", lambda p: write_zarr(p, "[]"), "cannot be read, it is damaged"),
         (

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from napari_unet import hooks
+from napari_unet.formats import SCANS
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "napari_unet" / "napari.yaml"
@@ -60,6 +61,12 @@ def test_every_contribution_names_a_known_command() -> None:
     used = {item["command"] for kind in kinds for item in _of(kind) if "command" in item}
 
     assert used == COMMANDS.keys()
+
+
+def test_the_manifest_claims_scans_and_slides_and_nothing_else() -> None:
+    patterns = {p for reader in _of("readers") for p in reader["filename_patterns"]}
+
+    assert patterns == {f"*{suffix}" for suffix in SCANS} | {"*project.json", "*.unet"}
 
 
 @pytest.mark.parametrize("command", GENERATED)

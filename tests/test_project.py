@@ -22,6 +22,7 @@ from napari_unet.project import (
     NotSaved,
     Project,
     Saved,
+    _draw_thumbnail,
     create_project,
     open_project,
 )
@@ -601,3 +602,24 @@ def test_a_project_of_the_first_version_opens(tmp_path):
     project.change(key, note="sharp")
     project.close()
     assert open_project(tmp_path / "old.unet").images[key].note == "sharp"
+
+
+def test_the_thumbnail_of_a_slide_is_drawn_from_a_coarser_level(tmp_path):
+    class Finest:
+        """Tells how many pixels were read."""
+
+        shape, dtype, read = (1, 6400, 6400), np.dtype(np.uint8), 0
+
+        def __getitem__(self, part):
+            sizes = [len(range(n)[s]) for s, n in zip(part[1:], self.shape[1:], strict=True)]
+            Finest.read += sizes[0] * sizes[1]
+            return np.zeros((1, *sizes), np.uint8)
+
+    levels = tuple(picture(0, 1, n, n) for n in (3200, 800, 100, 50))
+    image = replace(as_image(picture(), name="slide"), data=Finest(), coarser=levels)
+
+    with atomic.atomic_file(tmp_path / "a.png") as draft:
+        _draw_thumbnail(draft, image)
+
+    assert Finest.read == 0
+    assert (tmp_path / "a.png").stat().st_size > 1000

@@ -25,6 +25,7 @@ from napari_unet.pictures import Picture
 from napari_unet.project import NotSaved, Project, Saved, create_project, open_project
 from napari_unet.records import now, remember, scratch_place
 from napari_unet.run import BadInput, Control, Event
+from napari_unet.showing import is_color, world_of
 
 if TYPE_CHECKING:
     from napari_unet.gui.workspace import Workspace
@@ -266,11 +267,12 @@ class Keeping(QObject):
 
     def add(self, files: list[Path]) -> str:
         """Take in files; what came of it, in a sentence."""
+        from napari_unet.formats.dicom import one_of_each
         from napari_unet.io import list_images, read_image
 
         project = self._present()
         added, strange = 0, []
-        for path in files:
+        for path in one_of_each(files):
             for file in list_images(path) if path.exists() else [path]:
                 try:
                     image = read_image(file)
@@ -468,7 +470,16 @@ def _pixels_of(image: Image, picture: Picture) -> Pixels:
     axes = "C" + "TZYX"[-len(picture.shape) :]
     n = axes.count("Z") + 2
     spacing = picture.spacing[-n:] or (1.0,) * n
-    return Pixels(picture.pixels, axes, image.name, axes, spacing, picture.unit, _file_of(image))
+    return Pixels(
+        picture.pixels,
+        axes,
+        image.name,
+        axes,
+        spacing,
+        picture.unit,
+        _file_of(image),
+        coarser=picture.coarser,
+    )
 
 
 def _known_of(image: Image, picture: Picture) -> dict[str, Any]:
@@ -480,8 +491,5 @@ def _known_of(image: Image, picture: Picture) -> dict[str, Any]:
 
 
 def _shown(image: Pixels) -> dict[str, Any]:
-    color = image.n_channels == 3 and image.data.dtype == np.uint8
-    shown = "rgb" if color else "leading" if image.n_channels > 1 else "plain"
-    lead = len(image.spatial_shape) - len(image.spacing)
-    matrix = np.diag((*(1.0,) * lead, *image.spacing, 1.0))
-    return {"shown": shown, "matrix": tuple(map(tuple, matrix.tolist()))}
+    shown = "rgb" if is_color(image) else "leading" if image.n_channels > 1 else "plain"
+    return {"shown": shown, "matrix": tuple(map(tuple, world_of(image).tolist()))}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
 
 from napari_unet.annotation import Region
+from napari_unet.io import Affine
 from napari_unet.pictures import Picture, View, channels_first
+from napari_unet.showing import OURS
 
 VIEW_PIXELS = 2**22  # beyond so many on the screen, a look takes every second, fourth ... pixel
 PYRAMID_FROM = 2**26  # pixels of a plane from which a result is shown as a pyramid
@@ -72,6 +75,14 @@ def picture_of(name: str, image: Image, others: Sequence[Image], leading: bool) 
     # Scale, rotation and affine together: how far apart two pixels are in the world.
     spacing = tuple(np.linalg.norm(matrix_of(image)[:-1, :-1], axis=0)[-n:].tolist())
     return Picture(name, stacked[0], spacing, str(image.units[-1]), tuple(stacked[1:]))
+
+
+def file_and_affine(image: Image) -> tuple[Path | None, Affine | None]:
+    """The file of an image, and how it lies in the patient, if both are still what they were."""
+    known = image.metadata.get(OURS, {})
+    if known.get("shape") != shape_of(image)[-len(known.get("shape", ())) :]:
+        return None, None
+    return known["path"], known["affine"]
 
 
 def zoom_of(image: Image) -> np.ndarray:

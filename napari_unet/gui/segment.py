@@ -23,6 +23,7 @@ from napari_unet.gui.forms import ConfigForm, Folded
 from napari_unet.gui.jobs import Failure
 from napari_unet.gui.model_choice import IN_USE, ModelChoice
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
+from napari_unet.gui.placing import file_and_affine
 from napari_unet.gui.workspace import Workspace
 from napari_unet.pictures import Picture
 from napari_unet.records import now
@@ -229,7 +230,8 @@ class SegmentDock(QWidget):
         picture = result.picture
         axes = "C" + "TZYX"[-len(picture.shape) :]
         spacing = picture.spacing or (1.0,) * len(picture.shape)
-        like = Source(picture.pixels, axes, picture.name, axes, spacing, picture.unit)
+        file, affine = file_and_affine(image)
+        like = Source(picture.pixels, axes, picture.name, axes, spacing, picture.unit, file, affine)
         objects = self._as_objects and result.objects is not None
         mask = result.objects if objects else result.labels
         # The dialog has asked whether to replace what is there.

@@ -33,8 +33,8 @@ from napari_unet.live import Seen
 from napari_unet.pictures import Picture, View
 from napari_unet.records import ImageCard
 from napari_unet.run import BadInput
+from napari_unet.showing import OURS, origin_of
 
-OURS = "napari_unet"  # key of what we note in a layer's metadata
 LIVE = "live"
 RECTANGLE = "drag a rectangle (Escape: none)"
 MOST_PAINTED = 2**31  # pixels of an annotation, which lies in memory
@@ -264,6 +264,7 @@ class Layers:
                 name="live",
                 opacity=OPACITY["prediction"],
                 affine=matrix,
+                units=image.units[-seen.labels.ndim :],
                 metadata={OURS: {"role": LIVE, "image": image.name}},
             )
             layer.colormap = label_colors(classes)
@@ -313,15 +314,25 @@ class Layers:
     def make(self, pixels: Pixels, card: ImageCard) -> Image:
         """An image of a project as it was shown when it was taken in."""
         color, leading = card.shown == "rgb", card.shown == "leading"
-        data = np.moveaxis(pixels.data, 0, -1) if color else pixels.data
+        levels = [
+            np.moveaxis(level, 0, -1) if color else level if leading else level[0]
+            for level in (pixels.data, *pixels.coarser)
+        ]
         matrix = np.array(card.matrix) if card.matrix else None
         if leading and matrix is not None:
             wide = np.eye(len(matrix) + 1)  # first an axis of channels
             wide[1:, 1:] = matrix
             matrix = wide
-        shown = data if color or leading else data[0]
-        units = (card.unit,) * (shown.ndim - color)
-        return Image(shown, name=card.name, rgb=color, affine=matrix, units=units)
+        units = (card.unit,) * (levels[0].ndim - color)
+        return Image(
+            levels if pixels.coarser else levels[0],
+            name=card.name,
+            rgb=color,
+            multiscale=bool(pixels.coarser),
+            affine=matrix,
+            units=units,
+            metadata={OURS: origin_of(pixels)},
+        )
 
     def open(self, image: Image) -> None:
         """Show an image as a whole."""

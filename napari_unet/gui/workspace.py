@@ -20,11 +20,12 @@ from napari_unet.gui.keeping import Keeping
 from napari_unet.gui.masks import Masks
 from napari_unet.gui.painting import Painting
 from napari_unet.gui.preview import draw_preview
-from napari_unet.gui.viewer import LIVE, OURS, Layers, role_of
+from napari_unet.gui.viewer import LIVE, Layers, role_of
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture
 from napari_unet.run import BadInput, Control, Event, Trained
 from napari_unet.session import Loaded, Session, load
+from napari_unet.showing import OURS
 
 if TYPE_CHECKING:
     from napari_unet.library import Model

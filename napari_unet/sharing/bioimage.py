@@ -17,11 +17,11 @@ from napari_unet import __version__
 from napari_unet.atomic import atomic_file
 from napari_unet.cards import CARD, PREVIEW, README, WEIGHTS, now
 from napari_unet.config import Credits
-from napari_unet.extras import optional
 from napari_unet.library import Model, zip_folder
 from napari_unet.models import Net
 from napari_unet.models.outputs import network, with_probabilities
 from napari_unet.normalise import measure
+from napari_unet.optional import optional
 from napari_unet.run import BadInput
 from napari_unet.sharing.onnx import INPUT, OPSET, OUTPUT, write_onnx
 from napari_unet.sharing.readme import package_readme

@@ -14,10 +14,10 @@ import torch
 
 from napari_unet.atomic import atomic_file
 from napari_unet.cards import Card
-from napari_unet.extras import optional
 from napari_unet.library import Model
 from napari_unet.models import Net
 from napari_unet.models.outputs import with_probabilities
+from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
 OPSET = 18  # of 2022: the first in which every layer of ours exists, and old enough for most

@@ -1,0 +1,120 @@
+"""What lies in an npy or a zarr, and what OME-Zarr says about its axes and pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unet.axes import UNNAMED
+from napari_unet.formats.raw import Raw, is_large, lazy_array, named_unit, positive, squeezed
+from napari_unet.run import BadInput
+
+_ZARR_METADATA = (".zarray", ".zgroup", "zarr.json")
+_ZARR_OTHER = (*_ZARR_METADATA, ".zattrs", ".zmetadata")
+
+
+def read_npy(path: Path) -> Raw:
+    """Read an npy; a large one stays on disk."""
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if is_large(mapped.shape, mapped.dtype):
+        return Raw(lazy_array(mapped, path))
+    return Raw(np.array(mapped))
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr array or group."""
+    return any((path / name).is_file() for name in _ZARR_METADATA)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The arrays of an image in a zarr, the finest first, and what is said of them."""
+
+    levels: tuple[Any, ...]
+    axes: str | None
+    scale: Sequence[float] = ()
+    unit: str = "pixel"
+
+
+def read_zarr(path: Path, as_mask: bool) -> Raw:
+    """Open a zarr; of an OME-Zarr, the finest level, and the coarser ones."""
+    import zarr
+
+    found = _in_zarr(zarr.open(str(path), mode="r"), path)
+    first = found.levels[0]
+    # Chunks of zeros may be absent, so a mask may have none at all; an image would be blank.
+    if not as_mask and not _has_chunks(path / first.path):
+        raise BadInput(f"{path} holds no pixels, all its chunks are missing: get a fresh copy.")
+    spacing = positive(dict(zip(found.axes or "", found.scale, strict=False)))
+    data, *coarser = (lazy_array(level, path) for level in found.levels)
+    return squeezed(Raw(data, found.axes, spacing, found.unit, coarser=tuple(coarser)))
+
+
+def _in_zarr(node: Any, path: Path) -> _Found:
+    """Find the arrays of an image in a zarr."""
+    if hasattr(node, "shape"):
+        return _Found((node,), _dimension_names(node))
+    scales = _multiscales(node)
+    if scales is not None:
+        return _levels(node, scales)
+    _refuse_plate(node, path)
+    arrays = sorted(name for name, _ in node.arrays())
+    if len(arrays) == 1:
+        return _in_zarr(node[arrays[0]], path)
+    if "0" in node and _multiscales(node["0"]) is not None:  # as bioformats2raw lays them out
+        return _in_zarr(node["0"], path)
+    listed = ", ".join(arrays[:5]) or "none"
+    raise BadInput(f"{path} is a group of several arrays or none ({listed}): give one of them.")
+
+
+def _refuse_plate(node: Any, path: Path) -> None:
+    """Many wells, or many fields of one, are many images: one of them has to be given."""
+    ome = dict(node.attrs) | dict(node.attrs.get("ome") or {})
+    for kind, parts in (("plate", "wells"), ("well", "images")):
+        if kind in ome:
+            inner = [str(part["path"]) for part in ome[kind][parts]]
+            first = f"{inner[0]}/0" if kind == "plate" else inner[0]
+            what = f"{len(inner)} {'wells' if kind == 'plate' else 'fields of a well'}"
+            raise BadInput(f"{path} holds {what}: give one field, such as {path / first}.")
+
+
+def _multiscales(node: Any) -> dict[str, Any] | None:
+    if hasattr(node, "shape"):
+        return None
+    found = node.attrs.get("multiscales") or node.attrs.get("ome", {}).get("multiscales")
+    return found[0] if found else None
+
+
+def _levels(node: Any, scales: dict[str, Any]) -> _Found:
+    axes = [a if isinstance(a, dict) else {"name": a} for a in scales.get("axes", [])]
+    units = [a["unit"] for a in axes if a.get("type") == "space" and "unit" in a]
+    names = _letters([a["name"] for a in axes]) if axes else "TCZYX"  # as versions before 0.3 do
+    # What is said of one level comes before what is said of all of them.
+    steps = [t["scale"] for part in (scales["datasets"][0], scales) for t in _scalings(part)]
+    scale = [math.prod(step) for step in zip(*steps, strict=False)]
+    levels = tuple(node[level["path"]] for level in scales["datasets"])
+    return _Found(levels, names, scale, named_unit(units[-1] if units else None))
+
+
+def _scalings(part: dict[str, Any]) -> list[dict[str, Any]]:
+    return [t for t in part.get("coordinateTransformations", []) if "scale" in t]
+
+
+def _dimension_names(array: Any) -> str | None:
+    names = getattr(array.metadata, "dimension_names", None)
+    names = names or array.attrs.get("_ARRAY_DIMENSIONS")
+    return _letters(names) if names else None
+
+
+def _letters(names: Any) -> str:
+    letters = (str(name).upper() for name in names)
+    return "".join(a if a in tuple("TCZYX") else UNNAMED for a in letters)
+
+
+def _has_chunks(path: Path) -> bool:
+    return any(item.is_file() and item.name not in _ZARR_OTHER for item in path.rglob("*"))
