@@ -23,7 +23,7 @@ FLOORS = [
         "config run progress",
         "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
         " tiling instances device threads axes formats io atomic cards samples models models.*"
-        " sheets records script export"
+        " sheets records script optional export"
         " export.*",
         "library",
         "learner checkpoint training inference",

@@ -11,9 +11,8 @@ import tifffile
 import zarr
 from PIL import Image as Pillow
 
-from napari_unet import export
 from napari_unet.config import class_table
-from napari_unet.export import export_labels, export_probabilities
+from napari_unet.export import export_labels, export_probabilities, raster
 from napari_unet.io import Image, as_image, read_image, read_mask
 from napari_unet.run import BadInput
 
@@ -89,7 +88,7 @@ def test_a_plain_tiff_keeps_its_axes(tmp_path):
 
 
 def test_tiffs_are_compressed_and_large_ones_tiled(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_TILED_FROM", 1000)
+    monkeypatch.setattr(raster, "_TILED_FROM", 1000)
     mask = labels(2, 1300, 700)
 
     path = export_labels(tmp_path / "a.tif", da.asarray(mask, chunks=300), overwrite=False)
@@ -144,7 +143,7 @@ def test_probabilities_are_float32_with_classes_first(tmp_path, suffix, shape):
 @pytest.mark.parametrize(
     ("name", "mask", "options", "sentence"),
     [
-        ("a.jpg", labels(9, 9), {}, r"a\.jpg is of no kind written here: end its name in \.ome"),
+        ("a.jpg", labels(9, 9), {}, r"a\.jpg is of no kind written here: end its name in \.tif"),
         ("a", labels(9, 9), {}, "is of no kind written here"),
         ("a.png", labels(3, 9, 9), {}, "cannot hold a stack, PNG is flat: choose"),
         ("a.png", labels(9, 9, highest=70000), {}, "cannot hold labels above 65535: choose"),
