@@ -15,14 +15,9 @@ from napari_unet.export.coco import write_coco
 from napari_unet.export.content import Content, float_content, make_content, smallest
 from napari_unet.export.dicom import check_series, write_dicom_seg
 from napari_unet.export.geojson import write_geojson
-from napari_unet.export.medical import (
-    check_nifti,
-    check_seg,
-    write_nifti,
-    write_nrrd,
-    write_seg_nrrd,
-)
+from napari_unet.export.nifti import check_nifti, write_nifti
 from napari_unet.export.nnunet import export_nnunet
+from napari_unet.export.nrrd import check_seg, write_nrrd, write_seg_nrrd
 from napari_unet.export.ome_zarr import write_zarr
 from napari_unet.export.pyramid import level_count
 from napari_unet.export.raster import check_png, write_npy, write_ome_tiff, write_png, write_tiff
