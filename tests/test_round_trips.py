@@ -219,7 +219,7 @@ def nifti(path: Path, scene: Scene) -> Back:
     assert image.header.get_intent()[0] == "label"
     assert image.header.get_xyzt_units()[0] == "mm"
     back = _by_itk(path, scene)
-    assert np.array_equal(back.pixels, np.asarray(image.dataobj).T.reshape(scene.pixels.shape))
+    assert np.array_equal(back.pixels, _flat(np.asarray(image.dataobj).T, scene))
     back.lps = lps
     return replace(back, names={n: name for name, n in labels.items()}, lps=lps)
 
@@ -228,7 +228,7 @@ def nrrd(path: Path, scene: Scene) -> Back:
     pynrrd = pytest.importorskip("nrrd")
     data, header = pynrrd.read(str(path))
     back = _by_itk(path, scene)
-    assert np.array_equal(back.pixels, data.T.reshape(scene.pixels.shape))
+    assert np.array_equal(back.pixels, _flat(data.T, scene))
     assert header["space"] == "left-posterior-superior"
     lps = np.eye(4)
     lps[:3, :3], lps[:3, 3] = header["space directions"].T, header["space origin"]
@@ -255,10 +255,17 @@ def seg_nrrd(path: Path, scene: Scene) -> Back:
     return replace(back, names=names, colors=colors)
 
 
+def _flat(volume: np.ndarray, scene: Scene) -> np.ndarray:
+    """A volume as it is; where the mask is a plane, the one that the volume has."""
+    if scene.pixels.ndim == 2:
+        (volume,) = volume
+    return volume
+
+
 def _by_itk(path: Path, scene: Scene) -> Back:
     itk = pytest.importorskip("SimpleITK")
     image = itk.ReadImage(str(path))
-    pixels = itk.GetArrayFromImage(image).reshape(scene.pixels.shape)
+    pixels = _flat(itk.GetArrayFromImage(image), scene)
     lps = np.eye(4)
     lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     lps[:3, 3] = image.GetOrigin()
@@ -287,7 +294,7 @@ def dicom(path: Path, scene: Scene) -> Back:
         i, j, at, _ = inverse @ (x, y, z, 1)
         assert (i, j, at) == pytest.approx((0, 0, round(at)), abs=1e-5)
         planes[round(at)] = plane
-    return Back(planes.reshape(scene.pixels.shape), names=names, colors=colors, tolerance=1)
+    return Back(_flat(planes, scene), names=names, colors=colors, tolerance=1)
 
 
 def geojson(path: Path, scene: Scene) -> Back:

@@ -12,7 +12,13 @@ import numpy as np
 
 from napari_unet.config import SegClass
 from napari_unet.export.coco import write_coco
-from napari_unet.export.content import Content, float_content, make_content, smallest
+from napari_unet.export.content import (
+    Content,
+    float_content,
+    make_content,
+    smallest,
+    spatial_axes,
+)
 from napari_unet.export.dicom import check_series, write_dicom_seg
 from napari_unet.export.geojson import write_geojson
 from napari_unet.export.nifti import check_nifti, write_nifti
@@ -23,7 +29,8 @@ from napari_unet.export.pyramid import level_count
 from napari_unet.export.raster import check_png, write_npy, write_ome_tiff, write_png, write_tiff
 from napari_unet.export.rois import check_rois, write_rois
 from napari_unet.export.tables import write_csv
-from napari_unet.io import read_image
+from napari_unet.io import Image, read_image
+from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
 __all__ = ["FORMATS", "describe", "export_labels", "export_nnunet", "export_probabilities"]
@@ -44,31 +51,39 @@ class Format:
     name: str
     write: Writer
     check: Check = _takes_all
+    needs: str = ""  # a module that may be absent
     share: float | None = None  # of the bytes of the array, roughly; None if it holds no pixels
     floats: bool = False  # whether it takes probabilities
     levels: bool = False  # whether large masks have smaller levels in it
     per_object: float = 0.0  # bytes of each, roughly
-    content: str = ""  # what it holds if not pixels
+    holds: str = "pixels"
 
 
+_OUTLINES, _TABLE = "outlines", "measurements"
 FORMATS = (
-    Format(".tif", "TIFF", write_tiff, share=0.02, floats=True, levels=True),
-    Format(
-        ".ome.tif", "OME-TIFF with pixel size", write_ome_tiff, share=0.02, floats=True, levels=True
-    ),
-    Format(".png", "PNG", write_png, check_png, share=0.02),
+    Format(".tif", "TIFF", write_tiff, share=0.03, floats=True, levels=True),
+    Format(".ome.tif", "OME-TIFF", write_ome_tiff, share=0.03, floats=True, levels=True),
+    Format(".png", "PNG", write_png, check_png, share=0.03),
     Format(".npy", "NumPy", write_npy, share=1.0, floats=True),
-    Format(".ome.zarr", "OME-Zarr", write_zarr, share=0.02, floats=True, levels=True),
-    Format(".zarr", "Zarr", write_zarr, share=0.02, floats=True, levels=True),
-    Format(".nii.gz", "NIfTI, compressed", write_nifti, check_nifti, share=0.02),
-    Format(".nii", "NIfTI", write_nifti, check_nifti, share=1.0),
-    Format(".seg.nrrd", "Segmentation of 3D Slicer", write_seg_nrrd, check_seg, share=0.02),
-    Format(".nrrd", "NRRD", write_nrrd, share=0.02),
-    Format(".dcm", "DICOM segmentation", write_dicom_seg, check_series, share=0.13),
-    Format(".geojson", "GeoJSON for QuPath", write_geojson, per_object=900, content="outlines"),
-    Format(".coco.json", "COCO", write_coco, per_object=800, content="outlines"),
-    Format(".roi.zip", "ImageJ ROIs", write_rois, check_rois, per_object=400, content="outlines"),
-    Format(".csv", "Table of measurements", write_csv, per_object=150, content="measurements"),
+    Format(".ome.zarr", "OME-Zarr", write_zarr, share=0.1, floats=True, levels=True),
+    Format(".zarr", "Zarr", write_zarr, share=0.1, floats=True, levels=True),
+    Format(".nii.gz", "NIfTI, compressed", write_nifti, check_nifti, "nibabel", share=0.03),
+    Format(".nii", "NIfTI", write_nifti, check_nifti, "nibabel", share=1.0),
+    Format(".seg.nrrd", "3D Slicer segmentation", write_seg_nrrd, check_seg, share=0.03),
+    Format(".nrrd", "NRRD", write_nrrd, share=0.03),
+    Format(".dcm", "DICOM segmentation", write_dicom_seg, check_series, "highdicom", share=0.13),
+    Format(".geojson", "GeoJSON for QuPath", write_geojson, per_object=2000, holds=_OUTLINES),
+    Format(".coco.json", "COCO", write_coco, per_object=1500, holds=_OUTLINES),
+    Format(
+        ".roi.zip",
+        "ImageJ ROIs",
+        write_rois,
+        check_rois,
+        "roifile",
+        per_object=500,
+        holds=_OUTLINES,
+    ),
+    Format(".csv", "Table of measurements", write_csv, per_object=150, holds=_TABLE),
 )
 _ALIASES = {".tiff": ".tif", ".ome.tiff": ".ome.tif", ".json": ".coco.json"}
 
@@ -93,7 +108,7 @@ def export_labels(
     file_format = format_of(path)
     like = read_image(like) if isinstance(like, str | Path) else like
     content = make_content(path, mask, like, classes, objects)
-    file_format.check(path, content)
+    _refuse(path, content)
     file_format.write(path, content, overwrite)
     return path
 
@@ -106,6 +121,14 @@ def export_probabilities(
     file_format = format_of(path, tuple(f for f in FORMATS if f.floats))
     file_format.write(path, float_content(path, probabilities, like), overwrite)
     return path
+
+
+def _refuse(path: Path, content: Content) -> None:
+    """Refuse what the format cannot hold, and a format whose library is absent."""
+    file_format = format_of(path)
+    if file_format.needs:
+        optional(file_format.needs, str(path))
+    file_format.check(path, content)
 
 
 def format_of(path: str | Path, formats: tuple[Format, ...] = FORMATS) -> Format:
@@ -131,25 +154,25 @@ def is_known(path: str | Path) -> bool:
 def describe(
     path: str | Path,
     shape: tuple[int, ...],
-    axes: str | None = None,
+    like: Image | None = None,
     highest: int = 1,
     objects: int | None = None,
 ) -> str:
-    """What would be written, in one line, or the sentence that refuses it.
+    """What would be written for an image of a shape, in one line, or a refusal as when writing.
 
     `highest` is the highest number in the mask, `objects` how many objects are numbered in it.
     """
     path, file_format = Path(path), format_of(path)
-    axes = axes or "TZYX"[-len(shape) :]
+    axes = spatial_axes(shape, like, path)
     dtype = smallest(highest if objects is None else max(highest, objects))
     pixels = np.broadcast_to(dtype.type(0), shape)  # takes no memory
-    file_format.check(path, Content(pixels, dtype, axes, objects=None if objects is None else 0))
+    _refuse(path, Content(pixels, dtype, axes, image=like))
     sizes = f"{axes} {' x '.join(str(n) for n in shape)}"
     kind = "one folder" if file_format.suffix.endswith(".zarr") else "one file"
     if file_format.share is None:
         number = f"{objects:,} objects" if objects is not None else "each connected part"
         about = "" if objects is None else f"about {_size(objects * file_format.per_object)}, "
-        return f"{file_format.content} of {number}, {sizes}, {about}{kind}"
+        return f"{file_format.holds} of {number}, {sizes}, {about}{kind}"
     levels = level_count(shape) if file_format.levels else 1
     more = f", {levels} levels" if levels > 1 else ""
     size = _size(math.prod(shape) * dtype.itemsize * file_format.share)
