@@ -9,9 +9,10 @@ from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QFileDialog, QLabel, QMessageBox, QWidget
 
 from napari_unet.cards import CARD, library_folder
+from napari_unet.gui.parts import named
 from napari_unet.run import BadInput
 
-_LAST_FORMAT = "export/format"
+_LAST_FORMAT, _LAST_FOLDER = "export/format", "export/folder"
 _YES = QMessageBox.StandardButton.Yes
 
 
@@ -69,26 +70,24 @@ class ExportDialog(QFileDialog):
         super().__init__(parent, "Export the mask")
         self._suffixes = {f"{f.name} (*{f.suffix})": f.suffix for f in FORMATS}
         self._describe = describe
-        self._settings = QSettings(
-            str(library_folder().parent / "window.ini"), QSettings.Format.IniFormat
-        )
-        self._about = QLabel()
-        self._about.setObjectName("unet.export.about")
+        file = library_folder().parent / "window.ini"
+        self._settings = QSettings(str(file), QSettings.Format.IniFormat)
+        self._about = named(QLabel(), "segment.about")
         self._about.setWordWrap(True)
-        self.setOption(
-            QFileDialog.Option.DontUseNativeDialog
-        )  # the system's own has no room for a line
-        self.setOption(QFileDialog.Option.DontConfirmOverwrite)  # of a name without its suffix
+        # The system's own dialog has no room for a line, and asks about the name without suffix.
+        self.setOption(QFileDialog.Option.DontUseNativeDialog)
+        self.setOption(QFileDialog.Option.DontConfirmOverwrite)
         self.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        self.setDirectory(str(self._settings.value(_LAST_FOLDER) or Path.home()))
         self.setNameFilters(list(self._suffixes))
         self.selectFile(name)
         self.layout().addWidget(self._about, self.layout().rowCount(), 0, 1, -1)
-        self.filterSelected.connect(self._on_filter_selected)
-        self.currentChanged.connect(self._on_filter_selected)
+        self.filterSelected.connect(self._on_choice_changed)
+        self.currentChanged.connect(self._on_choice_changed)
         last = self._settings.value(_LAST_FORMAT)
         if last in self._suffixes:
             self.selectNameFilter(last)
-        self._on_filter_selected()
+        self._on_choice_changed()
 
     def path(self) -> Path:
         """The file, with the suffix of the format that is chosen if it has none that is known."""
@@ -101,18 +100,19 @@ class ExportDialog(QFileDialog):
     def _suffix(self) -> str:
         return self._suffixes[self.selectedNameFilter()]
 
-    def _on_filter_selected(self, _chosen: str = "") -> None:
+    def _on_choice_changed(self, _chosen: str = "") -> None:
         try:
-            self._about.setText(self._describe(Path(f"mask{self._suffix}")))
+            self._about.setText(self._describe(Path(self.path().name)))
         except BadInput as error:
             self._about.setText(str(error))
 
     def accept(self) -> None:
-        """Ask whether to replace what is there, and remember the format."""
+        """Ask whether to replace what is there; remember folder and format."""
         path = self.path()
         if path.exists():
             question = f"{path.name} exists already. Replace it?"
             if QMessageBox.question(self, self.windowTitle(), question) != _YES:
                 return
         self._settings.setValue(_LAST_FORMAT, self.selectedNameFilter())
+        self._settings.setValue(_LAST_FOLDER, str(path.parent))
         super().accept()

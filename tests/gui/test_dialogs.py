@@ -1,4 +1,4 @@
-"""The dialog that exports a mask: all formats, the last one again, a line on what will be written."""
+"""The dialog that exports a mask: all formats, the last one again, what will be written."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def show(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     parent = QWidget()
     qtbot.addWidget(parent)
 
+    monkeypatch.setattr(Path, "home", lambda: folder)
+
     def one() -> Any:
         dialog = ExportDialog(parent, "im-mask", lambda path: describe(path, (5, 20, 30)))
-        dialog.setDirectory(str(folder))
-        dialog.about = dialog.findChild(QLabel, "unet.export.about")
+        dialog.about = dialog.findChild(QLabel, "unet.segment.about")
         return dialog
 
     return one
@@ -53,14 +54,15 @@ def test_every_format_can_be_chosen_and_says_what_it_will_hold(show):
     assert lines[".geojson"] == "outlines of each connected part, ZYX 5 x 20 x 30, one file"
 
 
-def test_the_last_format_is_remembered(show):
+def test_the_last_format_and_folder_are_remembered(show, tmp_path):
     first = show()
     choose(first, ".geojson")
+    first.setDirectory(str(tmp_path))
     first.accept()
 
     again = show()
 
-    assert again.path().suffix == ".geojson"
+    assert again.path() == tmp_path / "im-mask.geojson"
     assert again.about.text().startswith("outlines")
 
 
