@@ -26,7 +26,15 @@ from napari_unet.export.nnunet import export_nnunet
 from napari_unet.export.nrrd import check_seg, write_nrrd, write_seg_nrrd
 from napari_unet.export.ome_zarr import write_zarr
 from napari_unet.export.pyramid import level_count
-from napari_unet.export.raster import check_png, write_npy, write_ome_tiff, write_png, write_tiff
+from napari_unet.export.raster import (
+    check_png,
+    ome_levels,
+    tiff_levels,
+    write_npy,
+    write_ome_tiff,
+    write_png,
+    write_tiff,
+)
 from napari_unet.export.rois import check_rois, write_rois
 from napari_unet.export.tables import write_csv
 from napari_unet.io import Image, read_image
@@ -37,6 +45,13 @@ __all__ = ["FORMATS", "describe", "export_labels", "export_nnunet", "export_prob
 
 Writer = Callable[[Path, Content, bool], None]
 Check = Callable[[Path, Content], None]
+
+
+Levels = Callable[[tuple[int, ...]], int]
+
+
+def _one(_shape: tuple[int, ...]) -> int:
+    return 1
 
 
 def _takes_all(_path: Path, _content: Content) -> None:
@@ -54,19 +69,19 @@ class Format:
     needs: str = ""  # a module that may be absent
     share: float | None = None  # of the bytes of the array, roughly; None if it holds no pixels
     floats: bool = False  # whether it takes probabilities
-    levels: bool = False  # whether large masks have smaller levels in it
+    levels: Levels = _one  # how many it has for a shape, smaller ones of large masks counted
     per_object: float = 0.0  # bytes of each, roughly
     holds: str = "pixels"
 
 
 _OUTLINES, _TABLE = "outlines", "measurements"
 FORMATS = (
-    Format(".tif", "TIFF", write_tiff, share=0.03, floats=True, levels=True),
-    Format(".ome.tif", "OME-TIFF", write_ome_tiff, share=0.03, floats=True, levels=True),
+    Format(".tif", "TIFF", write_tiff, share=0.03, floats=True, levels=tiff_levels),
+    Format(".ome.tif", "OME-TIFF", write_ome_tiff, share=0.03, floats=True, levels=ome_levels),
     Format(".png", "PNG", write_png, check_png, share=0.03),
     Format(".npy", "NumPy", write_npy, share=1.0, floats=True),
-    Format(".ome.zarr", "OME-Zarr", write_zarr, share=0.1, floats=True, levels=True),
-    Format(".zarr", "Zarr", write_zarr, share=0.1, floats=True, levels=True),
+    Format(".ome.zarr", "OME-Zarr", write_zarr, share=0.1, floats=True, levels=level_count),
+    Format(".zarr", "Zarr", write_zarr, share=0.1, floats=True, levels=level_count),
     Format(".nii.gz", "NIfTI, compressed", write_nifti, check_nifti, "nibabel", share=0.03),
     Format(".nii", "NIfTI", write_nifti, check_nifti, "nibabel", share=1.0),
     Format(".seg.nrrd", "3D Slicer segmentation", write_seg_nrrd, check_seg, share=0.03),
@@ -173,7 +188,7 @@ def describe(
         number = f"{objects:,} objects" if objects is not None else "each connected part"
         about = "" if objects is None else f"about {_size(objects * file_format.per_object)}, "
         return f"{file_format.holds} of {number}, {sizes}, {about}{kind}"
-    levels = level_count(shape) if file_format.levels else 1
+    levels = file_format.levels(shape)
     more = f", {levels} levels" if levels > 1 else ""
     size = _size(math.prod(shape) * dtype.itemsize * file_format.share)
     return f"{dtype}, {sizes}{more}, about {size}, {kind}"

@@ -18,13 +18,13 @@ from napari_unet.export.shapes import Outline, outlines
 
 def write_coco(path: Path, content: Content, overwrite: bool) -> None:
     """Write objects as polygons, and those with holes, which polygons cannot have, as runs."""
-    objects = find_objects(content)
-    parts = {
-        "images": _images(content),
-        "categories": _categories(content, objects),
-        "annotations": _annotations(content, objects),
-    }
     with atomic_file(path, overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
+        objects = find_objects(content)
+        parts = {
+            "images": _images(content),
+            "categories": _categories(content, objects),
+            "annotations": _annotations(content, objects),
+        }
         file.write('{"info": {"description": "Written by napari-unet"}')
         for name, items in parts.items():
             file.write(f',\n"{name}": [')

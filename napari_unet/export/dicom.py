@@ -17,6 +17,18 @@ from napari_unet.run import BadInput
 
 _MOST = 65535  # segments
 _MAGIC = b"DICM"  # after 128 bytes of anything
+# Those who take names out of files take the fields out too, which have to be there, if empty.
+_MAY_BE_EMPTY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
 _LONGEST = 64  # letters of a label
 
 
@@ -24,7 +36,6 @@ def write_dicom_seg(
     path: Path, content: Content, overwrite: bool, sources: list[Path] | None = None
 ) -> None:
     """Write a segment for each class or object; `sources` are the image's files, plane by plane."""
-    highdicom = optional("highdicom", str(path))
     files = _source_files(content) if sources is None else sources
     headers = _headers(path, content, files)
     labels = labels_of(content)
@@ -33,7 +44,20 @@ def write_dicom_seg(
             f"{path} would hold {len(labels)} segments, DICOM has 1 to {_MOST}: "
             "choose .nii.gz or .tif."
         )
-    segmentation = highdicom.seg.Segmentation(
+    with atomic_file(path, overwrite) as temporary:
+        try:
+            segmentation = _segmentation(content, headers, labels)
+        except (ValueError, AttributeError, TypeError, KeyError) as error:  # of what they lack
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise BadInput(
+                f"{path} cannot be made of its DICOM series ({reason}): choose .nii.gz or .nrrd."
+            ) from error
+        segmentation.save_as(temporary)
+
+
+def _segmentation(content: Content, headers: list[Any], labels: list[Label]) -> Any:
+    highdicom = optional("highdicom", "A DICOM segmentation")
+    return highdicom.seg.Segmentation(
         source_images=headers,
         pixel_array=_segment_numbers(content, labels),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
@@ -48,8 +72,6 @@ def write_dicom_seg(
         device_serial_number="1",
         content_label="SEGMENTATION",
     )
-    with atomic_file(path, overwrite) as temporary:
-        segmentation.save_as(temporary)
 
 
 def check_series(path: Path, content: Content) -> None:
@@ -69,8 +91,8 @@ def _source_files(content: Content) -> list[Path]:
 
 
 def _is_dicom(source: Path) -> bool:
-    files = [source] if source.is_file() else [item for item in source.iterdir() if item.is_file()]
-    for file in files:
+    files = [source] if source.is_file() else source.glob("*")
+    for file in filter(Path.is_file, files):
         with file.open("rb") as opened:
             if opened.read(132)[128:] == _MAGIC:
                 return True
@@ -82,11 +104,14 @@ def _headers(path: Path, content: Content, files: list[Path]) -> list[Any]:
     pydicom = optional("pydicom", str(path))
     if "T" in content.axes or len(files) != content.planes:
         raise BadInput(
-            f"{path} would hold {content.planes} planes, but its DICOM series has {len(files)}: "
-            "give the series the mask was made from."
+            f"{path} would hold {content.planes} planes, but its DICOM series has {len(files)} "
+            "files: give the series the mask was made from."
         )
     headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
     for header, file in zip(headers, files, strict=True):
+        for name in _MAY_BE_EMPTY:
+            if name not in header:
+                setattr(header, name, "")
         if (header.Rows, header.Columns) != content.shape[-2:]:
             raise BadInput(
                 f"{path} would have planes of {content.shape[-2:]}, but {file.name} has "

@@ -18,8 +18,8 @@ from napari_unet.export.shapes import Outline, Polygon, outlines
 
 def write_geojson(path: Path, content: Content, overwrite: bool) -> None:
     """Write numbered objects as detections, or the parts of classes as annotations."""
-    objects = find_objects(content)
     with atomic_file(path, overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
+        objects = find_objects(content)
         file.write('{"type": "FeatureCollection", "features": [')
         for i, outline in enumerate(outlines(objects)):
             number = None if content.objects is None else int(objects.numbers[outline.item])

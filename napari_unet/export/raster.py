@@ -54,8 +54,8 @@ def _write_tif(
 ) -> None:
     import tifffile
 
-    large = content.shape[-1] * content.shape[-2] > _TILED_FROM
-    levels = level_count(content.shape) if large else 1
+    large = _is_large(content.shape)
+    levels = (ome_levels if ome else tiff_levels)(content.shape)
     big = np.prod(content.shape, dtype=float) * content.dtype.itemsize > 2**31
     options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack"}
     if large:
@@ -65,7 +65,8 @@ def _write_tif(
         tifffile.TiffWriter(temporary, bigtiff=big, ome=ome) as tiff,
     ):
         for level in range(levels):
-            own = {"subfiletype": 1} if level else {"subifds": levels - 1, "metadata": metadata}
+            first = {"subifds": levels - 1, "metadata": metadata}
+            own: dict[str, Any] = {"subfiletype": 1} if level else first
             tiff.write(
                 _tiles(content, level) if large else np.asarray(content.data, content.dtype),
                 shape=level_shape(content.shape, level),
@@ -74,6 +75,20 @@ def _write_tif(
                 **options,
                 **own,
             )
+
+
+def tiff_levels(shape: tuple[int, ...]) -> int:
+    """How many levels a plain TIFF has, where those of a stack would pass for further stacks."""
+    return ome_levels(shape) if len(shape) == 2 else 1
+
+
+def ome_levels(shape: tuple[int, ...]) -> int:
+    """How many levels an OME-TIFF has."""
+    return level_count(shape) if _is_large(shape) else 1
+
+
+def _is_large(shape: tuple[int, ...]) -> bool:
+    return shape[-1] * shape[-2] > _TILED_FROM
 
 
 def _tiles(content: Content, level: int) -> Iterator[np.ndarray]:

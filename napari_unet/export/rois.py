@@ -33,8 +33,8 @@ def check_rois(path: Path, content: Content) -> None:
 def write_rois(path: Path, content: Content, overwrite: bool) -> None:
     """Write a region for each object and plane, named by number and class, in the class colour."""
     roifile = optional("roifile", str(path))
-    objects = find_objects(content)
     with atomic_file(path, overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        objects = find_objects(content)
         for outline in outlines(objects):
             roi = _region(roifile, outline)
             of = item_class(content, objects, outline.item)

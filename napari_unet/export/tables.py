@@ -23,11 +23,11 @@ Columns = dict[str, np.ndarray]
 
 def write_csv(path: Path, content: Content, overwrite: bool) -> None:
     """Write a line for each object; sizes and places are in the unit that the table names."""
-    columns = measure(content)
     with (
         atomic_file(path, overwrite) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
+        columns = measure(content)
         table = csv.writer(file)
         table.writerow(columns)
         # As Python's own numbers, which are written with all their digits.
