@@ -26,7 +26,7 @@ from napari_unet.config import (
     TrainConfig,
     class_table,
 )
-from napari_unet.export import export_labels
+from napari_unet.export import export_labels, export_nnunet
 from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
 from napari_unet.io import Image, as_image, mask_colors, read_image, read_mask
@@ -38,7 +38,7 @@ from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
 from napari_unet.session import Session
 from napari_unet.training import train as train_events
 
-__all__ = ["export_labels", "load_model", "predict", "train"]
+__all__ = ["export_labels", "export_nnunet", "load_model", "predict", "train"]
 
 Watch = Callable[[Event], None]
 Settings = TypeVar("Settings", bound=Frozen)
