@@ -62,6 +62,48 @@ def read_project(path: str | list[str]) -> Callable[[Any], list[tuple[None]]] | 
     return read
 
 
+def sample_cells() -> list[LayerData]:
+    """Generate cells in one grey plane."""
+    from napari_unet.samples import cells
+
+    return _layers("cells", cells(seed=0, size=512))
+
+
+def sample_tissue() -> list[LayerData]:
+    """Generate stained tissue in colour."""
+    from napari_unet.samples import tissue
+
+    return _layers("tissue", tissue(seed=0, size=512), rgb=True)
+
+
+def sample_volume() -> list[LayerData]:
+    """Generate a grey volume."""
+    from napari_unet.samples import volume
+
+    return _layers("volume", volume(seed=0, shape=(32, 128, 128)))
+
+
+def sample_histology() -> list[LayerData]:
+    """Open scikit-image's stained section of a colon."""
+    from skimage.data import immunohistochemistry
+
+    return [(immunohistochemistry(), {"name": "histology", "rgb": True}, "image")]
+
+
+def sample_retina() -> list[LayerData]:
+    """Open scikit-image's fundus photograph."""
+    from skimage.data import retina
+
+    return [(retina(), {"name": "retina", "rgb": True}, "image")]
+
+
+def sample_coins() -> list[LayerData]:
+    """Open scikit-image's photograph of coins."""
+    from skimage.data import coins
+
+    return [(coins(), {"name": "coins"}, "image")]
+
+
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write a labels layer: ours by its classes, any other as objects that are numbered.
 
@@ -107,45 +149,3 @@ def _placed(data: Any, attributes: dict[str, Any], ours: dict[str, Any]) -> Imag
         known.get("path"),
         known.get("affine"),
     )
-
-
-def sample_cells() -> list[LayerData]:
-    """Generate cells in one grey plane."""
-    from napari_unet.samples import cells
-
-    return _layers("cells", cells(seed=0, size=512))
-
-
-def sample_tissue() -> list[LayerData]:
-    """Generate stained tissue in colour."""
-    from napari_unet.samples import tissue
-
-    return _layers("tissue", tissue(seed=0, size=512), rgb=True)
-
-
-def sample_volume() -> list[LayerData]:
-    """Generate a grey volume."""
-    from napari_unet.samples import volume
-
-    return _layers("volume", volume(seed=0, shape=(32, 128, 128)))
-
-
-def sample_histology() -> list[LayerData]:
-    """Open scikit-image's stained section of a colon."""
-    from skimage.data import immunohistochemistry
-
-    return [(immunohistochemistry(), {"name": "histology", "rgb": True}, "image")]
-
-
-def sample_retina() -> list[LayerData]:
-    """Open scikit-image's fundus photograph."""
-    from skimage.data import retina
-
-    return [(retina(), {"name": "retina", "rgb": True}, "image")]
-
-
-def sample_coins() -> list[LayerData]:
-    """Open scikit-image's photograph of coins."""
-    from skimage.data import coins
-
-    return [(coins(), {"name": "coins"}, "image")]
