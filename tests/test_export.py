@@ -176,6 +176,53 @@ def test_a_lazy_mask_is_written_as_one_in_memory(tmp_path, suffix, numbered):
         assert plain.read_bytes() == other.read_bytes()
 
 
+def film() -> np.ndarray:
+    """A pixel in every plane of a volume over time: 2 times, 3 slices."""
+    mask = np.zeros((2, 3, 5, 6), np.uint8)
+    for t, z in np.ndindex(2, 3):
+        mask[t, z, t, z] = 1
+    return mask
+
+
+def test_outlines_say_their_time_and_slice(tmp_path):
+    for suffix in (".geojson", ".coco.json"):
+        export_labels(tmp_path / f"a{suffix}", film())
+
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    found = json.loads((tmp_path / "a.coco.json").read_text())
+    images = {image["id"]: (image["t"], image["z"]) for image in found["images"]}
+    places = [images[annotation["image_id"]] for annotation in found["annotations"]]
+    corners = [annotation["bbox"][:2] for annotation in found["annotations"]]
+    assert [f["geometry"]["plane"] for f in features] == [
+        {"c": -1, "z": z, "t": t} for t, z in np.ndindex(2, 3)
+    ]
+    assert [f["geometry"]["coordinates"][0][0] for f in features] == [
+        [z, t + 1] for t, z in np.ndindex(2, 3)
+    ]
+    assert places == list(np.ndindex(2, 3))
+    assert corners == [[z, t] for t, z in np.ndindex(2, 3)]
+
+
+def test_regions_of_imagej_lie_in_their_time_and_slice(tmp_path):
+    roifile = pytest.importorskip("roifile")
+
+    path = export_labels(tmp_path / "a.roi.zip", film())
+
+    found = [(r.t_position - 1, r.z_position - 1, r.left, r.top) for r in roifile.roiread(path)]
+    assert found == [(t, z, z, t) for t, z in np.ndindex(2, 3)]
+
+
+def test_time_is_the_last_axis_of_medical_formats(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nrrd = pytest.importorskip("nrrd")
+
+    files = [export_labels(tmp_path / f"a{suffix}", film()) for suffix in (".nii", ".nrrd")]
+
+    for data in (np.asarray(nibabel.load(files[0]).dataobj), nrrd.read(str(files[1]))[0]):
+        assert data.shape == (6, 5, 3, 2)
+        np.testing.assert_array_equal(data.T, film())
+
+
 def test_objects_need_no_classes(tmp_path):
     numbers = np.array([[7, 0, 9]])
 
