@@ -6,7 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_unet.api import export_labels, export_model, load_model, predict, train
+    from napari_unet.api import (
+        export_labels,
+        export_model,
+        export_nnunet,
+        load_model,
+        predict,
+        train,
+    )
 
 __version__ = "0.1.0"
 
@@ -14,7 +21,7 @@ __version__ = "0.1.0"
 # as fast, training a tenth. PyTorch reads this at its first tensor; elsewhere it means nothing.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-__all__ = ["export_labels", "export_model", "load_model", "predict", "train"]
+__all__ = ["export_labels", "export_model", "export_nnunet", "load_model", "predict", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,7 +28,7 @@ from napari_unet.config import (
     TrainConfig,
     class_table,
 )
-from napari_unet.export import export_labels
+from napari_unet.export import export_labels, export_nnunet
 from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
 from napari_unet.instances import RIM, object_rims
@@ -41,7 +41,7 @@ from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
 from napari_unet.session import Session
 from napari_unet.training import train as train_events
 
-__all__ = ["export_labels", "export_model", "load_model", "predict", "train"]
+__all__ = ["export_labels", "export_model", "export_nnunet", "load_model", "predict", "train"]
 
 SMALLER = 5  # percent of objects that count as smaller than they are wanted
 Watch = Callable[[Event], None]

@@ -370,7 +370,11 @@ def _stops_on_interrupt(control: Control) -> Iterator[None]:
 # --- predict ---
 
 PREDICT_FLAGS = ("tile", "flips", "device", "precision", "probabilities", "uncertainty")
-FORMATS = ("tif", "ome.tif", "png", "npy", "zarr")
+# Those of `export.FORMATS`, named here so that --help need not import what writes them.
+FORMATS = (
+    "tif", "ome.tif", "png", "npy", "ome.zarr", "zarr", "nii.gz", "nii", "seg.nrrd", "nrrd", "dcm",
+    "geojson", "coco.json", "roi.zip", "csv",
+)  # fmt: skip
 
 
 def _add_predict(commands: Any) -> None:
@@ -379,8 +383,14 @@ def _add_predict(commands: Any) -> None:
     parser = _command(commands, "predict", _predict, "Write the masks of images.")
     parser.add_argument("model", help="A model folder, a zip of one, or a name in the library")
     parser.add_argument("images", type=Path, help="An image, a folder of images, or a project")
-    parser.add_argument("--out", type=Path, required=True, help="Folder for the masks")
-    parser.add_argument("--format", choices=FORMATS, default="tif", help="File format of masks")
+    parser.add_argument(
+        "--out", type=Path, required=True,
+        help="Folder for the masks; for one image also a file such as mask.geojson",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=FORMATS, metavar="NAME",
+        help=f"File format of masks: {', '.join(FORMATS)} (default tif)",
+    )  # fmt: skip
     parser.add_argument("--instances", action="store_true", help="Number separate objects")
     parser.add_argument("--axes", help="Axes of the images if they cannot be told, such as ZYX")
     parser.add_argument("--overwrite", action="store_true", help="Replace masks that are there")
@@ -397,7 +407,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
     paths = _images_of(arguments.images)
     _refuse_twins(paths)
-    outputs = [_outputs(path, arguments) for path in paths]
+    one_file = _one_file(paths, arguments)
+    outputs = [_outputs(path, arguments, one_file) for path in paths]
     control = Control()
     with _stops_on_interrupt(control):
         for path, files in zip(paths, outputs, strict=True):
@@ -406,8 +417,23 @@ def _predict(arguments: argparse.Namespace) -> int:
             if control.stopped:
                 _say(f"Stopped; the masks of the images before {path.name} are in {arguments.out}")
                 return INTERRUPTED
-    _say(f"The masks are in {arguments.out.resolve()}")
+    _say(f"The mask{' is' if one_file else 's are'} in {arguments.out.resolve()}")
     return 0
+
+
+def _one_file(images: list[Path], arguments: argparse.Namespace) -> Path | None:
+    """The file for the mask of one image, if --out names one and not a folder."""
+    from napari_unet.export import format_of, is_known
+    from napari_unet.formats import is_zarr
+
+    out: Path = arguments.out
+    if not is_known(out) or (out.is_dir() and not is_zarr(out)):
+        return None
+    if len(images) > 1:
+        raise BadInput(f"{out} is one file, but there are {len(images)} images; give a folder.")
+    if arguments.format and format_of(f".{arguments.format}") is not format_of(out):
+        raise BadInput(f"{out} is not of the format {arguments.format}; give one or the other.")
+    return out
 
 
 def _images_of(path: Path) -> list[Path]:
@@ -425,16 +451,18 @@ def _images_of(path: Path) -> list[Path]:
     return files
 
 
-def _outputs(image: Path, arguments: argparse.Namespace) -> dict[str, Path]:
+def _outputs(image: Path, arguments: argparse.Namespace, one_file: Path | None) -> dict[str, Path]:
     """The files that will be written for an image; what is there already is refused."""
+    from napari_unet.export import format_of
     from napari_unet.io import stem
 
-    out, suffix, name = arguments.out, arguments.format, stem(image)
-    files = {"labels": out / f"{name}.{suffix}"}
+    name, out = stem(one_file or image), one_file.parent if one_file else arguments.out
+    labels = one_file or out / f"{name}.{arguments.format or 'tif'}"
+    files, kind = {"labels": labels}, format_of(labels)
     for what in ("probabilities", "uncertainty"):
         if getattr(arguments, what):
             # In folders of their own, or they would be taken for masks of other images.
-            files[what] = out / what / f"{name}.{'tif' if suffix == 'png' else suffix}"
+            files[what] = out / what / f"{name}{kind.suffix if kind.floats else '.tif'}"
     for file in files.values():
         if file.exists() and file.samefile(image):
             raise BadInput(f"{file} is the image itself; give another folder with --out.")
@@ -452,19 +480,19 @@ def _predict_one(
     arguments: argparse.Namespace,
 ) -> None:
     from napari_unet.api import finish_prediction
-    from napari_unet.export import export_labels, export_probabilities
+    from napari_unet.export import describe, export_labels, export_probabilities
     from napari_unet.inference import check_image, new_target, predict
 
     check_image(model, image.data, str(image.path))
+    describe(files["labels"], image.spatial_shape, image)  # what cannot be written is refused now
     target = new_target(model, image.spatial_shape, config)
     report = _json_report if arguments.json else _PredictReport(image.name)
     finish_prediction(predict(model, image.data, config, control, target), report)
     if control.stopped:
         return
     labels, classes = target.labels, model.card.classes
-    if arguments.instances:
-        labels, classes = _objects(target, image, len(classes)), ()
-    export_labels(files["labels"], labels, image, classes, arguments.overwrite)
+    objects = _objects(target, image, len(classes)) if arguments.instances else None
+    export_labels(files["labels"], labels, image, classes, arguments.overwrite, objects)
     if target.probabilities is not None:
         export_probabilities(
             files["probabilities"], target.probabilities, image, arguments.overwrite

@@ -1,15 +1,18 @@
-"""What napari asks for by name in the manifest: sample images, readers of projects and of files."""
+"""What napari asks for by name in the manifest: samples, readers of files, written labels."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.records import PROJECT, is_project
+
+if TYPE_CHECKING:
+    from napari_unet.io import Image
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -133,3 +136,50 @@ def sample_coins() -> list[LayerData]:
     from skimage.data import coins
 
     return [(coins(), {"name": "coins"}, "image")]
+
+
+def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write a labels layer: ours by its classes, any other as objects that are numbered.
+
+    napari has asked whether to replace what is there.
+    """
+    from napari_unet.config import BACKGROUND, SegClass
+    from napari_unet.export import export_labels
+
+    finest = data[0] if attributes.get("multiscale") else data
+    ours = attributes.get("metadata", {}).get("napari_unet", {})
+    like = _placed(finest, attributes, ours)
+    if not ours.get("classes"):
+        export_labels(path, None, like, objects=finest, overwrite=True)
+        return [path]
+    if ours["role"] == "annotation":
+        finest = np.where(np.asarray(finest) == BACKGROUND, 0, finest)
+    classes = tuple(SegClass(**item) for item in ours["classes"])
+    export_labels(path, finest, like, classes, overwrite=True)
+    return [path]
+
+
+def _placed(data: Any, attributes: dict[str, Any], ours: dict[str, Any]) -> Image:
+    """An image without pixels, of the pixel size of a layer; of ours we know where it lies too.
+
+    The world of a viewer is not the patient's, so of any other layer only the size is taken.
+    """
+    from napari_unet.io import Image
+
+    shape = tuple(int(n) for n in data.shape)
+    axes = "TZYX"[-len(shape) :]
+    n = sum(a in "ZYX" for a in axes)
+    affine = np.asarray(attributes.get("affine", np.eye(len(shape) + 1)), float)[:-1, :-1]
+    steps = np.linalg.norm(affine, axis=0) * attributes.get("scale", 1.0)
+    unit = str((attributes.get("units") or ("pixel",))[-1])
+    known = ours if ours.get("shape") == shape else {}
+    return Image(
+        np.empty((0, *shape)),
+        f"C{axes}",
+        attributes.get("name", "labels"),
+        axes,
+        tuple(float(step) for step in steps[-n:]),
+        unit,
+        known.get("path"),
+        known.get("affine"),
+    )

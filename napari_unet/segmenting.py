@@ -199,7 +199,7 @@ def segment_files(
     objects: ObjectConfig | None = None,
 ) -> Iterator[Event]:
     """Segment every image of a folder, or images by name, and write the masks into another."""
-    from napari_unet.export import export_labels
+    from napari_unet.export import describe, export_labels
     from napari_unet.io import list_images, read_image, stem
     from napari_unet.library import load_model
 
@@ -209,14 +209,13 @@ def segment_files(
     masks = _masks_of(files, out, suffix)
     for done, ((_, path), file) in enumerate(zip(files, masks, strict=True), 1):
         image = read_image(path)
+        describe(file, image.spatial_shape, image)  # what cannot be written is refused now
         picture = Picture(image.name, image.data, image.spacing, image.unit)
         result = new_result(picture)
         yield from segment(loaded, [Task(result)], config, control, objects)
         if control.stopped:
             return
-        mask = result.labels if objects is None else result.objects
-        classes = result.classes if objects is None else None
-        export_labels(file, mask, image, classes)
+        export_labels(file, result.labels, image, result.classes, objects=result.objects)
         yield Written(file, done, len(files))
 
 

@@ -20,6 +20,7 @@ from PIL import Image as Pillow
 from napari_unet import __version__, cli, demo, info
 from napari_unet.cards import read_card
 from napari_unet.cli import main
+from napari_unet.export import FORMATS
 from napari_unet.io import read_image, read_mask
 from napari_unet.library import load_model
 from napari_unet.run import BadInput, Noticed, Rested, Tiled
@@ -327,8 +328,12 @@ def read(path: Path) -> np.ndarray:
     return np.load(path) if path.suffix == ".npy" else read_mask(path)
 
 
-@pytest.mark.parametrize("kind", cli.FORMATS)
-def test_masks_are_written_in_every_format(kind, trained, tmp_path, capsys):
+def test_the_formats_are_those_that_are_written():
+    assert {f".{name}" for name in cli.FORMATS} == {f.suffix for f in FORMATS}
+
+
+@pytest.mark.parametrize("kind", ["tif", "ome.tif", "png", "npy", "zarr", "ome.zarr"])
+def test_masks_are_written_in_formats_of_pixels(kind, trained, tmp_path, capsys):
     arguments = ["predict", str(trained / "model"), str(trained / "images"), *FAST]
 
     status = main([*arguments, "--out", str(tmp_path / "out"), "--format", kind])
@@ -338,6 +343,65 @@ def test_masks_are_written_in_every_format(kind, trained, tmp_path, capsys):
     assert {p.name for p in (tmp_path / "out").iterdir()} == {f"a.{kind}", f"b.{kind}"}
     main([*arguments, "--out", str(tmp_path / "npy"), "--format", "npy"])
     np.testing.assert_array_equal(read(tmp_path / f"out/a.{kind}"), np.load(tmp_path / "npy/a.npy"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "library"),
+    [
+        ("nii.gz", "nibabel"),
+        ("seg.nrrd", None),
+        ("geojson", None),
+        ("coco.json", None),
+        ("roi.zip", "roifile"),
+        ("csv", None),
+    ],
+)
+def test_masks_are_written_in_other_formats(kind, library, trained, tmp_path):
+    if library:
+        pytest.importorskip(library)
+    arguments = ["predict", str(trained / "model"), str(trained / "images"), *FAST]
+
+    status = main([*arguments, "--out", str(tmp_path / "out"), "--format", kind, "--instances"])
+
+    assert status == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"a.{kind}", f"b.{kind}"}
+
+
+@pytest.mark.parametrize("name", ["mask.geojson", "mask.json", "mask.OME.tif", "mask.zarr"])
+def test_the_mask_of_one_image_is_written_to_the_file_that_out_names(
+    name, trained, tmp_path, capsys
+):
+    image, out = str(trained / "images/a.png"), tmp_path / "new" / name
+    arguments = ["predict", str(trained / "model"), image, *FAST, "--out", str(out)]
+
+    status = main([*arguments, "--probabilities"])
+
+    assert status == 0
+    assert capsys.readouterr().err == f"The mask is in {out.resolve()}\n"
+    assert {p.name for p in out.parent.iterdir()} == {name, "probabilities"}
+    assert [main(arguments), main([*arguments, "--overwrite"])] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "sentence"),
+    [
+        ("images", ["--out", "m.geojson"], "m.geojson is one file, but there are 2 images"),
+        ("images/a.png", ["--out", "m.csv", "--format", "png"], "is not of the format png"),
+        ("images/a.png", ["--out", "m.dcm"], "needs"),
+        ("images/a.png", ["--out", "m", "--format", "dcm"], "needs"),
+    ],
+)
+def test_where_a_mask_cannot_go_is_told_before_the_work(
+    images, options, sentence, trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("napari_unet.inference.predict", lambda *_: pytest.fail("it predicted"))
+
+    status = main(["predict", str(trained / "model"), str(trained / images), *FAST, *options])
+
+    assert status == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_probabilities_and_uncertainty_are_written_in_folders_of_their_own(trained, tmp_path):

@@ -1,7 +1,11 @@
 """Masks and probabilities leave as files other programs open, whole or not at all."""
 
 import errno
+import gzip
+import json
 import os
+import sys
+import zipfile
 from pathlib import Path
 
 import dask.array as da
@@ -10,18 +14,29 @@ import pytest
 import tifffile
 import zarr
 from PIL import Image as Pillow
+from scans import TILTED, volume, write_series
 
-from napari_unet import export
 from napari_unet.config import class_table
-from napari_unet.export import export_labels, export_probabilities
+from napari_unet.export import describe, export_labels, export_probabilities, raster
+from napari_unet.formats.dicom import series_files
 from napari_unet.io import Image, as_image, read_image, read_mask
 from napari_unet.run import BadInput
 
+OTHERS = (".nii.gz", ".nrrd", ".seg.nrrd", ".geojson", ".coco.json", ".roi.zip", ".csv")
 STACKS = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".npy", ".zarr")
 
 
 def names_in(folder: Path) -> list[str]:
     return [item.name for item in folder.iterdir()]
+
+
+def needs(name: str) -> None:
+    """Skip where the library that writes a format is not installed."""
+    for suffix, library in ((".nii.gz", "nibabel"), (".nii", "nibabel"), (".roi.zip", "roifile")):
+        if name.endswith(suffix):
+            pytest.importorskip(library)
+    if name.endswith(".dcm"):
+        pytest.importorskip("highdicom")
 
 
 def labels(*shape: int, highest: int = 3) -> np.ndarray:
@@ -89,7 +104,7 @@ def test_a_plain_tiff_keeps_its_axes(tmp_path):
 
 
 def test_tiffs_are_compressed_and_large_ones_tiled(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_TILED_FROM", 1000)
+    monkeypatch.setattr(raster, "_TILED_FROM", 1000)
     mask = labels(2, 1300, 700)
 
     path = export_labels(tmp_path / "a.tif", da.asarray(mask, chunks=300), overwrite=False)
@@ -98,6 +113,131 @@ def test_tiffs_are_compressed_and_large_ones_tiled(tmp_path, monkeypatch):
         assert tiff.pages[0].tile == (256, 256)
         assert tiff.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
         np.testing.assert_array_equal(tiff.asarray(), mask)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "shape", "count"),
+    [
+        (".tif", (2100, 2300), 3),
+        (".ome.tif", (2100, 2300), 3),
+        (".ome.tif", (2, 2100, 2300), 3),
+        (".tif", (2, 2100, 2300), 1),  # programs would take its levels for further stacks
+    ],
+)
+def test_large_tiffs_have_smaller_levels(tmp_path, suffix, shape, count):
+    mask = np.zeros(shape, np.uint8)
+    mask[..., 100:1500, 300:2290] = 2
+
+    path = export_labels(tmp_path / f"a{suffix}", da.from_array(mask, chunks=700))
+
+    with tifffile.TiffFile(path) as tiff:
+        levels = tiff.series[0].levels
+        assert len(tiff.series) == 1
+        shapes = [(2100, 2300), (1050, 1150), (525, 575)]
+        assert [level.shape[-2:] for level in levels] == shapes[:count]
+        for k, level in enumerate(levels):
+            np.testing.assert_array_equal(level.asarray(), mask[..., :: 2**k, :: 2**k])
+
+
+def test_large_zarrs_have_smaller_levels(tmp_path):
+    mask = np.zeros((2, 1101, 2049), np.uint16)
+    mask[:, 100:900, 300:2049] = 300
+    like = image(2, 1101, 2049)
+
+    path = export_labels(tmp_path / "a.ome.zarr", da.from_array(mask, chunks=700), like)
+
+    group = zarr.open_group(path, mode="r")
+    (about,) = group.attrs["multiscales"]
+    assert [level["path"] for level in about["datasets"]] == ["0", "1", "2"]
+    for k, level in enumerate(about["datasets"]):
+        np.testing.assert_array_equal(group[level["path"]][:], mask[:, :: 2**k, :: 2**k])
+        scale = level["coordinateTransformations"][0]["scale"]
+        assert scale == [2.0, 0.5 * 2**k, 0.25 * 2**k]
+
+
+@pytest.mark.parametrize("suffix", OTHERS)
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_lazy_mask_is_written_as_one_in_memory(tmp_path, suffix, numbered):
+    needs(suffix)
+    mask = labels(2, 1100, 40) * (np.indices((2, 1100, 40)).sum(axis=0) % 7 > 3)
+    numbers = mask * 1000 if numbered else None
+    lazy = [None if a is None else da.from_array(a, chunks=(1, 500, 30)) for a in (mask, numbers)]
+
+    plain = export_labels(tmp_path / f"plain{suffix}", mask, objects=numbers)
+    other = export_labels(tmp_path / f"lazy{suffix}", lazy[0], objects=lazy[1])
+
+    if suffix == ".roi.zip":
+        archives = [zipfile.ZipFile(path) for path in (plain, other)]
+        files = [{name: one.read(name) for name in one.namelist()} for one in archives]
+        assert files[0] == files[1]
+    elif suffix == ".nii.gz":
+        assert gzip.decompress(plain.read_bytes()) == gzip.decompress(other.read_bytes())
+    else:
+        assert plain.read_bytes() == other.read_bytes()
+
+
+def film() -> np.ndarray:
+    """A pixel in every plane of a volume over time: 2 times, 3 slices."""
+    mask = np.zeros((2, 3, 5, 6), np.uint8)
+    for t, z in np.ndindex(2, 3):
+        mask[t, z, t, z] = 1
+    return mask
+
+
+def test_outlines_say_their_time_and_slice(tmp_path):
+    for suffix in (".geojson", ".coco.json"):
+        export_labels(tmp_path / f"a{suffix}", film())
+
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    found = json.loads((tmp_path / "a.coco.json").read_text())
+    images = {image["id"]: (image["t"], image["z"]) for image in found["images"]}
+    places = [images[annotation["image_id"]] for annotation in found["annotations"]]
+    corners = [annotation["bbox"][:2] for annotation in found["annotations"]]
+    assert [f["geometry"]["plane"] for f in features] == [
+        {"c": -1, "z": z, "t": t} for t, z in np.ndindex(2, 3)
+    ]
+    assert [f["geometry"]["coordinates"][0][0] for f in features] == [
+        [z, t + 1] for t, z in np.ndindex(2, 3)
+    ]
+    assert places == list(np.ndindex(2, 3))
+    assert corners == [[z, t] for t, z in np.ndindex(2, 3)]
+
+
+def test_regions_of_imagej_lie_in_their_time_and_slice(tmp_path):
+    roifile = pytest.importorskip("roifile")
+
+    path = export_labels(tmp_path / "a.roi.zip", film())
+
+    found = [(r.t_position - 1, r.z_position - 1, r.left, r.top) for r in roifile.roiread(path)]
+    assert found == [(t, z, z, t) for t, z in np.ndindex(2, 3)]
+
+
+def test_time_is_the_last_axis_of_medical_formats(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nrrd = pytest.importorskip("nrrd")
+
+    files = [export_labels(tmp_path / f"a{suffix}", film()) for suffix in (".nii", ".nrrd")]
+
+    for data in (np.asarray(nibabel.load(files[0]).dataobj), nrrd.read(str(files[1]))[0]):
+        assert data.shape == (6, 5, 3, 2)
+        np.testing.assert_array_equal(data.T, film())
+
+
+def test_objects_need_no_classes(tmp_path):
+    numbers = np.array([[7, 0, 9]])
+
+    path = export_labels(tmp_path / "a.geojson", None, objects=numbers)
+
+    found = [f["properties"] for f in json.loads(path.read_text())["features"]]
+    assert found == [{"objectType": "detection", "name": n} for n in ("7", "9")]
+
+
+@pytest.mark.parametrize(("highest", "kind"), [(254, "annotation"), (255, "detection")])
+def test_more_numbers_than_there_can_be_classes_are_objects(tmp_path, highest, kind):
+    path = export_labels(tmp_path / "a.geojson", np.array([[1, 0, highest]]))
+
+    found = json.loads(path.read_text())["features"]
+    assert [f["properties"]["objectType"] for f in found] == [kind] * 2
 
 
 def test_png_shows_the_classes_in_their_colours(tmp_path):
@@ -144,7 +284,7 @@ def test_probabilities_are_float32_with_classes_first(tmp_path, suffix, shape):
 @pytest.mark.parametrize(
     ("name", "mask", "options", "sentence"),
     [
-        ("a.jpg", labels(9, 9), {}, r"a\.jpg is of no kind written here: end its name in \.ome"),
+        ("a.jpg", labels(9, 9), {}, r"a\.jpg is of no kind written here: end its name in \.tif"),
         ("a", labels(9, 9), {}, "is of no kind written here"),
         ("a.png", labels(3, 9, 9), {}, "cannot hold a stack, PNG is flat: choose"),
         ("a.png", labels(9, 9, highest=70000), {}, "cannot hold labels above 65535: choose"),
@@ -154,20 +294,117 @@ def test_probabilities_are_float32_with_classes_first(tmp_path, suffix, shape):
         ("a.tif", labels(9), {}, "give 2 to 4 spatial axes"),
         ("a.tif", np.zeros((0, 9), int), {}, "give 2 to 4 spatial axes"),
         ("a.tif", labels(9, 9), {"like": image(9, 8)}, r"but its image a has \(9, 8\)"),
+        ("a.csv", labels(9, 9), {"objects": labels(9, 8)}, "give arrays of one shape"),
+        ("a.csv", None, {}, "there are none: give a mask or objects"),
+        ("a.csv", None, {"objects": np.ones((9, 9))}, "is to hold labels, not float64"),
+        ("a.seg.nrrd", labels(2, 3, 9, 9), {}, "cannot hold time points: choose"),
+        ("a.roi.zip", np.zeros((1, 40000), int), {}, "regions beyond pixel 32767"),
+        ("a.nii", np.zeros((1, 40000), int), {}, "cannot hold 40000 pixels along an axis"),
+        ("a.dcm", labels(9, 9), {"like": image(9, 9)}, "needs the DICOM series"),
     ],
 )
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(
     tmp_path, name, mask, options, sentence
 ):
+    needs(name)
+
     with pytest.raises(BadInput, match=sentence):
         export_labels(tmp_path / name, mask, **options)
 
     assert names_in(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("suffix", "library"),
+    [(".nii", "nibabel"), (".dcm", "highdicom"), (".roi.zip", "roifile")],
+)
+def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, suffix, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    path = tmp_path / f"a{suffix}"
+
+    for act in (lambda: export_labels(path, labels(9, 9)), lambda: describe(path, (9, 9))):
+        with pytest.raises(BadInput, match=rf'needs {library}: pip install "napari-unet\[form'):
+            act()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "line"),
+    [
+        ("a.npy", (22, 320, 280), {}, "uint8, ZYX 22 x 320 x 280, about 2.0 MB, one file"),
+        ("a.tif", (30, 40), {"objects": 300}, "uint16, YX 30 x 40, about 1 kB, one file"),
+        (
+            "a.ome.zarr",
+            (20000, 20000),
+            {"highest": 70000},
+            "uint32, YX 20000 x 20000, 6 levels, about 0.2 GB, one folder",
+        ),
+        (
+            "a.geojson",
+            (20000, 20000),
+            {"objects": 50000},
+            "outlines of 50,000 objects, YX 20000 x 20000, about 0.1 GB, one file",
+        ),
+        ("a.csv", (9, 9), {}, "measurements of each connected part, YX 9 x 9, one file"),
+        ("a.npy", (5, 9, 9), {"like": as_image(np.zeros((5, 9, 9)), "TYX")}, "uint8, TYX 5 x 9"),
+    ],
+)
+def test_what_will_be_written_is_told_in_a_line(name, shape, options, line):
+    assert describe(name, shape, **options).startswith(line)
+
+
+def test_what_will_be_refused_is_told_beforehand():
+    with pytest.raises(BadInput, match="PNG is flat"):
+        describe("a.png", (5, 20, 30))
+
+
+@pytest.mark.parametrize("one_file", [False, True], ids=["folder", "one of its files"])
+def test_a_mask_of_a_tilted_series_lies_on_its_source(tmp_path, one_file):
+    """Each segment frame names the file that it lies on; NIfTI has the matrix of the series."""
+    highdicom = pytest.importorskip("highdicom")
+    nibabel = pytest.importorskip("nibabel")
+    study = {"StudyInstanceUID": "1.2", "FrameOfReferenceUID": "1.4", "Modality": "MR"}
+    files = write_series(tmp_path / "in", volume(3, 9, 7), along=TILTED, **study)
+    source = read_image(files[1] if one_file else tmp_path / "in")
+    mask = np.zeros((3, 9, 7), np.uint8)
+    mask[0, 2, 3], mask[1, 4:6, 1], mask[2, 8, 6] = 1, 2, 1
+
+    export_labels(tmp_path / "a.dcm", mask, source, class_table(["node", "vessel"]))
+    export_labels(tmp_path / "a.nii", mask, source)
+
+    read = highdicom.seg.segread(tmp_path / "a.dcm")
+    assert [s.SegmentLabel for s in read.SegmentSequence] == ["node", "vessel"]
+    planes = [pydicom_uid(file) for file in series_files(tmp_path / "in")]
+    back = read.get_pixels_by_source_instance(planes, combine_segments=True)
+    assert np.array_equal(back, mask)
+    x_first = np.ix_([2, 1, 0, 3], [2, 1, 0, 3])
+    to_ras = np.diag([-1.0, -1, 1, 1]) @ np.array(source.affine)[x_first]
+    assert np.allclose(nibabel.load(tmp_path / "a.nii").affine, to_ras, atol=1e-6)
+
+
+def pydicom_uid(file: Path) -> str:
+    import pydicom
+
+    return str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID)
+
+
 def test_probabilities_do_not_fit_a_png(tmp_path):
     with pytest.raises(BadInput, match="is of no kind written here"):
         export_probabilities(tmp_path / "a.png", np.zeros((2, 9, 9)))
+
+
+@pytest.mark.parametrize("suffix", OTHERS)
+def test_other_formats_are_not_overwritten_unasked(tmp_path, suffix):
+    needs(suffix)
+    path = export_labels(tmp_path / f"a{suffix}", labels(50, 40))
+    before = path.read_bytes()
+
+    with pytest.raises(BadInput, match="exists already"):
+        export_labels(path, labels(50, 40) * 0)
+    assert path.read_bytes() == before
+
+    export_labels(path, labels(50, 40) * 0, overwrite=True)
+    assert path.read_bytes() != before
+    assert names_in(tmp_path) == [path.name]
 
 
 @pytest.mark.parametrize("suffix", [*STACKS, ".png"])
@@ -182,8 +419,10 @@ def test_nothing_is_overwritten_unasked(tmp_path, suffix):
     assert read_mask(path).max() == 0
 
 
-@pytest.mark.parametrize("suffix", [*STACKS, ".png"])
+@pytest.mark.parametrize("suffix", [*STACKS, ".png", *OTHERS])
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch, suffix):
+    needs(suffix)
+
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,82 @@ def test_a_sample_is_the_same_every_time(command: str) -> None:
 
     for (left, *_), (right, *_) in zip(once, again, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+# ---- labels that napari's own dialog writes
+
+WRITTEN = [suffix for writer in _of("writers") for suffix in writer["filename_extensions"]]
+CLASSES = [{"name": "cell", "color": "#d55e00"}, {"name": "gland", "color": "#0072b2"}]
+
+
+def blobs() -> np.ndarray:
+    """Two objects of 12 and 6 pixels; the second is class 2 or object 2."""
+    data = np.zeros((20, 30), np.uint8)
+    data[2:5, 2:6], data[10:12, 20:23] = 1, 2
+    return data
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+def test_what_napari_writes_for_us_is_written(tmp_path: Path, suffix: str) -> None:
+    library = {".nii": "nibabel", ".nii.gz": "nibabel", ".roi.zip": "roifile"}.get(suffix)
+    if library:
+        pytest.importorskip(library)
+    path = str(tmp_path / f"labels{suffix}")
+
+    assert [hooks.write_labels(path, blobs(), {}) for _ in range(2)] == [[path], [path]]
+
+    assert [item.name for item in tmp_path.iterdir()] == [f"labels{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".tiff", ".png", ".npy"])
+def test_what_napari_writes_itself_is_left_to_it(suffix: str) -> None:
+    assert suffix not in WRITTEN
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+def test_npe2_finds_our_writer(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    npe2 = pytest.importorskip("npe2")
+    plugins = npe2.PluginManager()
+    plugins.register(npe2.PluginManifest.from_file(REAL))
+
+    writer, path = plugins.get_writer(f"a{suffix}", ["labels"])
+
+    assert (writer.command, path) == ("napari-unet.write_labels", f"a{suffix}")
+    assert plugins.get_writer(f"a{suffix}", ["image"])[0] is None
+
+
+@pytest.mark.parametrize("role", [None, "annotation", "prediction"])
+def test_a_layer_is_written_with_its_classes_or_as_objects(tmp_path: Path, role: str) -> None:
+    data = blobs()
+    data[15:18, 5:9] = 255 if role == "annotation" else 0
+    about = {} if role is None else {"napari_unet": {"role": role, "classes": CLASSES}}
+
+    hooks.write_labels(str(tmp_path / "a.geojson"), data, {"metadata": about})
+
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    found = [feature["properties"] for feature in features]
+    if role is None:
+        assert [(f["objectType"], f["name"]) for f in found] == [
+            ("detection", "1"),
+            ("detection", "2"),
+        ]
+    else:
+        assert [f["classification"]["name"] for f in found] == ["cell", "gland"]
+
+
+def test_a_layer_has_the_pixel_size_and_the_place_that_are_known_of_it(tmp_path: Path) -> None:
+    layers = pytest.importorskip("napari.layers")
+    nibabel = pytest.importorskip("nibabel")
+    place = ((2.0, 0, 0, 5), (0, 0, 0.5, 6), (0, -0.5, 0, 7), (0, 0, 0, 1))
+    data, about = np.ones((2, 3, 4), np.uint8), {"affine": place, "path": None}
+    layer = layers.Labels(data, scale=(3, 0.5, 0.25), translate=(1, 2, 3), units="mm")
+
+    affines = []
+    for shape in ((2, 3, 4), (9, 9, 9)):
+        layer.metadata["napari_unet"] = about | {"shape": shape}
+        path = hooks.write_labels(str(tmp_path / "a.nii"), *layer.as_layer_data_tuple()[:2])
+        affines.append(nibabel.load(*path).affine.tolist())
+
+    known, other = affines
+    assert known == [[0, 0.5, 0, -7], [-0.5, 0, 0, -6], [0, 0, 2, 5], [0, 0, 0, 1]]
+    assert other == [[-0.25, 0, 0, 0], [0, -0.5, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]

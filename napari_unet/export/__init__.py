@@ -2,38 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_unet.atomic import atomic_file, atomic_folder
-from napari_unet.config import PALETTE, SegClass
+from napari_unet.config import SegClass
+from napari_unet.export.coco import write_coco
+from napari_unet.export.content import (
+    Content,
+    float_content,
+    make_content,
+    smallest,
+    spatial_axes,
+)
+from napari_unet.export.dicom import check_series, write_dicom_seg
+from napari_unet.export.geojson import write_geojson
+from napari_unet.export.nifti import check_nifti, write_nifti
+from napari_unet.export.nnunet import export_nnunet
+from napari_unet.export.nrrd import check_seg, write_nrrd, write_seg_nrrd
+from napari_unet.export.ome_zarr import write_zarr
+from napari_unet.export.pyramid import level_count
+from napari_unet.export.raster import (
+    check_png,
+    ome_levels,
+    tiff_levels,
+    write_npy,
+    write_ome_tiff,
+    write_png,
+    write_tiff,
+)
+from napari_unet.export.rois import check_rois, write_rois
+from napari_unet.export.tables import write_csv
 from napari_unet.io import Image, read_image
+from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
-_TILE = 256
-_TILED_FROM = 2048 * 2048  # pixels; smaller files are read whole anyway
-_BAND = 4  # tiles of height that are read at a time from a lazy array
-_ZARR_CHUNK = 1024
+__all__ = ["FORMATS", "describe", "export_labels", "export_nnunet", "export_probabilities"]
+
+Writer = Callable[[Path, Content, bool], None]
+Check = Callable[[Path, Content], None]
+
+
+Levels = Callable[[tuple[int, ...]], int]
+
+
+def _one(_shape: tuple[int, ...]) -> int:
+    return 1
+
+
+def _takes_all(_path: Path, _content: Content) -> None:
+    """Nothing is refused."""
 
 
 @dataclass(frozen=True)
-class Export:
-    """What a writer needs to know: the array, lazy or not, its type, axes, pixel size, colours."""
+class Format:
+    """A kind of file: how it is called in dialogs, who writes it, and what it refuses."""
 
-    data: Any
-    dtype: np.dtype
-    axes: str
-    spacing: tuple[float, ...] | None
-    unit: str
-    classes: tuple[SegClass, ...]
+    suffix: str
+    name: str
+    write: Writer
+    check: Check = _takes_all
+    needs: str = ""  # a module that may be absent
+    share: float | None = None  # of the bytes of the array, roughly; None if it holds no pixels
+    floats: bool = False  # whether it takes probabilities
+    levels: Levels = _one  # how many it has for a shape, smaller ones of large masks counted
+    per_object: float = 0.0  # bytes of each, roughly
+    holds: str = "pixels"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(int(n) for n in self.data.shape)
+
+_OUTLINES, _TABLE = "outlines", "measurements"
+FORMATS = (
+    Format(".tif", "TIFF", write_tiff, share=0.03, floats=True, levels=tiff_levels),
+    Format(".ome.tif", "OME-TIFF", write_ome_tiff, share=0.03, floats=True, levels=ome_levels),
+    Format(".png", "PNG", write_png, check_png, share=0.03),
+    Format(".npy", "NumPy", write_npy, share=1.0, floats=True),
+    Format(".ome.zarr", "OME-Zarr", write_zarr, share=0.1, floats=True, levels=level_count),
+    Format(".zarr", "Zarr", write_zarr, share=0.1, floats=True, levels=level_count),
+    Format(".nii.gz", "NIfTI, compressed", write_nifti, check_nifti, "nibabel", share=0.03),
+    Format(".nii", "NIfTI", write_nifti, check_nifti, "nibabel", share=1.0),
+    Format(".seg.nrrd", "3D Slicer segmentation", write_seg_nrrd, check_seg, share=0.03),
+    Format(".nrrd", "NRRD", write_nrrd, share=0.03),
+    Format(".dcm", "DICOM segmentation", write_dicom_seg, check_series, "highdicom", share=0.13),
+    Format(".geojson", "GeoJSON for QuPath", write_geojson, per_object=2000, holds=_OUTLINES),
+    Format(".coco.json", "COCO", write_coco, per_object=1500, holds=_OUTLINES),
+    Format(
+        ".roi.zip",
+        "ImageJ ROIs",
+        write_rois,
+        check_rois,
+        "roifile",
+        per_object=500,
+        holds=_OUTLINES,
+    ),
+    Format(".csv", "Table of measurements", write_csv, per_object=150, holds=_TABLE),
+)
+_ALIASES = {".tiff": ".tif", ".ome.tiff": ".ome.tif", ".json": ".coco.json"}
 
 
 def export_labels(
@@ -42,214 +109,94 @@ def export_labels(
     like: Any = None,
     classes: tuple[SegClass, ...] | None = None,
     overwrite: bool = False,
+    objects: Any = None,
 ) -> Path:
-    """Write a mask, 0 for background, in the format its suffix names and the smallest type.
+    """Write a mask of classes, 0 for background, in the format its suffix names.
 
-    Axes, pixel size and unit are those of the image `like`, itself or its path; a palette takes the
-    class colours.
+    `objects` numbers the objects in it: pixels then hold these numbers, and outlines and tables
+    have an entry for each, of the class of most of its pixels. Without, they have one for each
+    connected part of a class. The mask may be None where objects have no classes; one that
+    holds more than 254 is taken for objects. Axes, pixel size, unit and place are those of the
+    image `like`, itself or its path.
     """
     path = Path(path)
-    writer = _writer(path, WRITERS)
+    file_format = format_of(path)
     like = read_image(like) if isinstance(like, str | Path) else like
-    mask = _array(mask)
-    if mask.dtype.kind not in "biu":
-        raise BadInput(f"{path} is to hold labels, not {mask.dtype}: give an integer mask.")
-    axes = _spatial_axes(mask.shape, like, path)
-    data = _export(mask, _smallest(mask, path), axes, like, classes)
-    writer(path, data, overwrite)
+    content = make_content(path, mask, like, classes, objects)
+    _refuse(path, content)
+    file_format.write(path, content, overwrite)
     return path
 
 
 def export_probabilities(
     path: str | Path, probabilities: Any, like: Any = None, overwrite: bool = False
 ) -> Path:
-    """Write class probabilities, classes first, as float32; PNG cannot hold them."""
+    """Write class probabilities, classes first, as float32; few formats hold them."""
     path = Path(path)
-    writer = _writer(path, {s: w for s, w in WRITERS.items() if s != ".png"})
-    probabilities = _array(probabilities)
-    axes = "C" + _spatial_axes(probabilities.shape[1:], like, path)
-    writer(path, _export(probabilities, np.dtype(np.float32), axes, like, None), overwrite)
+    file_format = format_of(path, tuple(f for f in FORMATS if f.floats))
+    file_format.write(path, float_content(path, probabilities, like), overwrite)
     return path
 
 
-def _writer(path: Path, writers: dict[str, Writer]) -> Writer:
-    name = path.name.lower()
-    for suffix in sorted(writers, key=len, reverse=True):
+def _refuse(path: Path, content: Content) -> None:
+    """Refuse what the format cannot hold, and a format whose library is absent."""
+    file_format = format_of(path)
+    if file_format.needs:
+        optional(file_format.needs, str(path))
+    file_format.check(path, content)
+
+
+def format_of(path: str | Path, formats: tuple[Format, ...] = FORMATS) -> Format:
+    """The format that the end of a name stands for, or a refusal that lists them all."""
+    name, known = Path(path).name.lower(), {f.suffix: f for f in formats}
+    known |= {alias: known[suffix] for alias, suffix in _ALIASES.items() if suffix in known}
+    for suffix in sorted(known, key=len, reverse=True):
         if name.endswith(suffix):
-            return writers[suffix]
-    raise BadInput(f"{path} is of no kind written here: end its name in {', '.join(writers)}.")
+            return known[suffix]
+    listed = ", ".join(f.suffix for f in formats)
+    raise BadInput(f"{path} is of no kind written here: end its name in {listed}.")
 
 
-def _array(array: Any) -> Any:
-    return array if hasattr(array, "dtype") and hasattr(array, "shape") else np.asarray(array)
+def is_known(path: str | Path) -> bool:
+    """Whether the end of a name stands for a format."""
+    try:
+        format_of(path)
+    except BadInput:
+        return False
+    return True
 
 
-def _export(
-    data: Any, dtype: np.dtype, axes: str, like: Any, classes: tuple[SegClass, ...] | None
-) -> Export:
-    if isinstance(like, Image):
-        return Export(data, dtype, axes, like.spacing, like.unit, classes or ())
-    return Export(data, dtype, axes, None, "pixel", classes or ())
+def describe(
+    path: str | Path,
+    shape: tuple[int, ...],
+    like: Image | None = None,
+    highest: int = 1,
+    objects: int | None = None,
+) -> str:
+    """What would be written for an image of a shape, in one line, or a refusal as when writing.
+
+    `highest` is the highest number in the mask, `objects` how many objects are numbered in it.
+    """
+    path, file_format = Path(path), format_of(path)
+    axes = spatial_axes(shape, like, path)
+    dtype = smallest(highest if objects is None else max(highest, objects))
+    pixels = np.broadcast_to(dtype.type(0), shape)  # takes no memory
+    _refuse(path, Content(pixels, dtype, axes, image=like))
+    sizes = f"{axes} {' x '.join(str(n) for n in shape)}"
+    kind = "one folder" if file_format.suffix.endswith(".zarr") else "one file"
+    if file_format.share is None:
+        number = f"{objects:,} objects" if objects is not None else "each connected part"
+        about = "" if objects is None else f"about {_size(objects * file_format.per_object)}, "
+        return f"{file_format.holds} of {number}, {sizes}, {about}{kind}"
+    levels = file_format.levels(shape)
+    more = f", {levels} levels" if levels > 1 else ""
+    size = _size(math.prod(shape) * dtype.itemsize * file_format.share)
+    return f"{dtype}, {sizes}{more}, about {size}, {kind}"
 
 
-def _spatial_axes(shape: tuple[int, ...], like: Any, path: Path) -> str:
-    if isinstance(like, Image):
-        if tuple(shape) != like.spatial_shape:
-            raise BadInput(
-                f"{path} would have the shape {tuple(shape)}, but its image {like.name} has "
-                f"{like.spatial_shape}: give the image the mask was made from."
-            )
-        return like.axes[1:]
-    if not 2 <= len(shape) <= 4 or 0 in shape:
-        raise BadInput(f"{path} cannot hold the shape {tuple(shape)}: give 2 to 4 spatial axes.")
-    return "TZYX"[-len(shape) :]
-
-
-def _smallest(mask: Any, path: Path) -> np.dtype:
-    low, high = int(_bound(mask, "min")), int(_bound(mask, "max"))
-    if low < 0 or high > np.iinfo(np.uint32).max:
-        raise BadInput(f"{path} cannot hold the labels {low} to {high}: number them 0 to 2^32-1.")
-    return next(np.dtype(t) for t in (np.uint8, np.uint16, np.uint32) if high <= np.iinfo(t).max)
-
-
-def _bound(mask: Any, which: str) -> Any:
-    reduce = getattr(np, which)
-    if isinstance(mask, np.ndarray):
-        return reduce(mask)
-    return reduce([reduce(band) for _, band in _bands(mask)])
-
-
-def _bands(data: Any, height: int = _BAND * _TILE) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
-    """Read an array a band of rows at a time, so that memory stays flat."""
-    for outer in np.ndindex(tuple(data.shape[:-2])):
-        for top in range(0, data.shape[-2], height):
-            where = (*outer, slice(top, top + height))
-            yield where, np.asarray(data[where])
-
-
-# ---- writers
-
-
-def _write_tiff(path: Path, export: Export, overwrite: bool) -> None:
-    _write_tif(path, export, overwrite, {"axes": export.axes}, ome=False)
-
-
-def _write_ome_tiff(path: Path, export: Export, overwrite: bool) -> None:
-    metadata: dict[str, Any] = {"axes": export.axes}
-    for axis, size in zip(_space(export), export.spacing or (), strict=False):
-        if export.unit != "pixel":
-            metadata[f"PhysicalSize{axis}"] = size
-            metadata[f"PhysicalSize{axis}Unit"] = _ome_unit(export.unit)
-    _write_tif(path, export, overwrite, metadata, ome=True)
-
-
-def _write_tif(
-    path: Path, export: Export, overwrite: bool, metadata: dict[str, Any], ome: bool
-) -> None:
-    import tifffile
-
-    large = export.shape[-1] * export.shape[-2] > _TILED_FROM
-    with atomic_file(path, overwrite) as temporary:
-        tifffile.imwrite(
-            temporary,
-            _tiles(export) if large else np.asarray(export.data).astype(export.dtype),
-            shape=export.shape,
-            dtype=export.dtype,
-            tile=(_TILE, _TILE) if large else None,
-            bigtiff=np.prod(export.shape, dtype=float) * export.dtype.itemsize > 2**31,
-            compression="zlib",
-            photometric="minisblack",
-            metadata=metadata,
-            ome=ome,
-        )
-
-
-def _tiles(export: Export) -> Iterator[np.ndarray]:
-    for _, band in _bands(export.data):
-        for top in range(0, band.shape[0], _TILE):
-            for left in range(0, band.shape[1], _TILE):
-                tile = band[top : top + _TILE, left : left + _TILE].astype(export.dtype)
-                rest = [(0, _TILE - n) for n in tile.shape]
-                yield np.pad(tile, rest)
-
-
-def _write_png(path: Path, export: Export, overwrite: bool) -> None:
-    from PIL import Image as Pillow
-
-    if len(export.shape) != 2:
-        raise BadInput(f"{path} cannot hold a stack, PNG is flat: choose .tif, .npy or .zarr.")
-    if export.dtype.itemsize > 2:
-        raise BadInput(f"{path} cannot hold labels above 65535: choose .tif, .npy or .zarr.")
-    picture = Pillow.fromarray(np.asarray(export.data).astype(export.dtype))
-    if export.dtype == np.uint8:
-        picture.putpalette(_palette(export.classes))
-    with atomic_file(path, overwrite) as temporary:
-        picture.save(temporary, format="PNG")
-
-
-def _palette(classes: tuple[SegClass, ...]) -> bytes:
-    """Black, the colours of the classes, and for what has no class colours that go round."""
-    colors = [item.color for item in classes]
-    colors += [PALETTE[i % len(PALETTE)] for i in range(len(colors), 255)]
-    return bytes(3) + b"".join(bytes.fromhex(color[1:]) for color in colors[:255])
-
-
-def _write_npy(path: Path, export: Export, overwrite: bool) -> None:
-    kind = np.lib.format.dtype_to_descr(export.dtype)
-    header = {"descr": kind, "fortran_order": False, "shape": export.shape}
-    # Not a memory map: on a full disk, writing to one kills the process.
-    with atomic_file(path, overwrite) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for _, band in _bands(export.data):
-            file.write(np.ascontiguousarray(band, export.dtype).tobytes())
-
-
-def _write_zarr(path: Path, export: Export, overwrite: bool) -> None:
-    """Write OME-Zarr 0.4, the version most programs read, with one level."""
-    import zarr
-
-    chunks = (1,) * (len(export.shape) - 2) + tuple(min(n, _ZARR_CHUNK) for n in export.shape[-2:])
-    with atomic_folder(path, overwrite) as temporary:
-        group = zarr.open_group(str(temporary), mode="w", zarr_format=2)
-        array = group.create_array(
-            "0",
-            shape=export.shape,
-            dtype=export.dtype,
-            chunks=chunks,
-            chunk_key_encoding={"name": "v2", "separator": "/"},
-            config={"write_empty_chunks": True},  # readers can tell background from lost chunks
-        )
-        for where, band in _bands(export.data, _ZARR_CHUNK):
-            array[where] = band.astype(export.dtype)
-        group.attrs["multiscales"] = [_multiscale(export, path)]
-
-
-def _multiscale(export: Export, path: Path) -> dict[str, Any]:
-    kinds = {"C": "channel", "T": "time"}
-    axes = [{"name": a.lower(), "type": kinds.get(a, "space")} for a in export.axes]
-    if export.unit != "pixel":
-        axes = [a | {"unit": export.unit} if a["type"] == "space" else a for a in axes]
-    sizes = dict(zip(_space(export), export.spacing or (), strict=False))
-    scale = [float(sizes.get(a, 1.0)) for a in export.axes]
-    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-    return {"version": "0.4", "name": path.stem, "axes": axes, "datasets": [level]}
-
-
-def _space(export: Export) -> str:
-    return "".join(a for a in export.axes if a in "ZYX")
-
-
-def _ome_unit(unit: str) -> str:
-    return {"micrometer": "\u00b5m", "nanometer": "nm", "millimeter": "mm"}.get(unit, unit)
-
-
-Writer = Callable[[Path, Export, bool], None]
-WRITERS: dict[str, Writer] = {
-    ".ome.tif": _write_ome_tiff,
-    ".ome.tiff": _write_ome_tiff,
-    ".tif": _write_tiff,
-    ".tiff": _write_tiff,
-    ".png": _write_png,
-    ".npy": _write_npy,
-    ".zarr": _write_zarr,
-}
+def _size(n: float) -> str:
+    """Bytes in words, with one digit."""
+    for unit, power in (("GB", 1e9), ("MB", 1e6)):
+        if n >= power / 10:
+            return f"{n / power:.1f} {unit}"
+    return f"{max(n / 1e3, 1):.0f} kB"

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtCore import QSettings
+from qtpy.QtWidgets import QFileDialog, QLabel, QMessageBox, QWidget
 
-from napari_unet.cards import CARD
+from napari_unet.cards import CARD, library_folder
+from napari_unet.gui.parts import named
+from napari_unet.run import BadInput
 
-FORMATS = {
-    "TIFF (*.tif)": ".tif",
-    "OME-TIFF with pixel size (*.ome.tif)": ".ome.tif",
-    "PNG (*.png)": ".png",
-    "NumPy (*.npy)": ".npy",
-    "Zarr (*.zarr)": ".zarr",
-}
 MODEL_FORMATS = {
     "For napari-unet (*.zip)": ".zip",
     "For the BioImage Model Zoo and napari-unet (*.bioimageio.zip)": ".bioimageio.zip",
     "ONNX, for programs without PyTorch (*.onnx)": ".onnx",
 }
+_LAST_FORMAT, _LAST_FOLDER = "export/format", "export/folder"
+_YES = QMessageBox.StandardButton.Yes
 
 
 def ask_model(parent: QWidget) -> Path | None:
@@ -55,10 +54,71 @@ def ask_images(parent: QWidget) -> list[Path]:
     return [Path(path) for path in found]
 
 
-def ask_file(parent: QWidget, name: str) -> Path | None:
-    """Where to write a mask, as the user chooses in a dialog; None if they cancel."""
-    found, chosen = QFileDialog.getSaveFileName(parent, "Export the mask", name, ";;".join(FORMATS))
-    if not found:
-        return None
-    known = any(found.lower().endswith(suffix) for suffix in FORMATS.values())
-    return Path(found if known else found + FORMATS[chosen])
+def ask_file(
+    parent: QWidget, name: str, describe: Callable[[Path], str] | None = None
+) -> Path | None:
+    """Where to write a mask, as the user chooses in a dialog; None if they cancel.
+
+    The dialog shows what `describe` says of the file that is chosen at the moment.
+    """
+    dialog = ExportDialog(parent, name, describe or (lambda _path: ""))
+    chosen = dialog.path() if dialog.exec() else None
+    dialog.deleteLater()
+    return chosen
+
+
+class ExportDialog(QFileDialog):
+    """A dialog that saves a mask in any format, and says in a line what the file will hold."""
+
+    def __init__(self, parent: QWidget, name: str, describe: Callable[[Path], str]) -> None:
+        from napari_unet.export import FORMATS
+
+        super().__init__(parent, "Export the mask")
+        self._suffixes = {f"{f.name} (*{f.suffix})": f.suffix for f in FORMATS}
+        self._describe = describe
+        file = library_folder().parent / "window.ini"
+        self._settings = QSettings(str(file), QSettings.Format.IniFormat)
+        self._about = named(QLabel(), "segment.about")
+        self._about.setWordWrap(True)
+        # The system's own dialog has no room for a line, and asks about the name without suffix.
+        self.setOption(QFileDialog.Option.DontUseNativeDialog)
+        self.setOption(QFileDialog.Option.DontConfirmOverwrite)
+        self.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        self.setDirectory(str(self._settings.value(_LAST_FOLDER) or Path.home()))
+        self.setNameFilters(list(self._suffixes))
+        self.selectFile(name)
+        self.layout().addWidget(self._about, self.layout().rowCount(), 0, 1, -1)
+        self.filterSelected.connect(self._on_choice_changed)
+        self.currentChanged.connect(self._on_choice_changed)
+        last = self._settings.value(_LAST_FORMAT)
+        if last in self._suffixes:
+            self.selectNameFilter(last)
+        self._on_choice_changed()
+
+    def path(self) -> Path:
+        """The file, with the suffix of the format that is chosen if it has none that is known."""
+        from napari_unet.export import is_known
+
+        found = self.selectedFiles()[0]
+        return Path(found if is_known(found) else found + self._suffix)
+
+    @property
+    def _suffix(self) -> str:
+        return self._suffixes[self.selectedNameFilter()]
+
+    def _on_choice_changed(self, _chosen: str = "") -> None:
+        try:
+            self._about.setText(self._describe(Path(self.path().name)))
+        except BadInput as error:
+            self._about.setText(str(error))
+
+    def accept(self) -> None:
+        """Ask whether to replace what is there; remember folder and format."""
+        path = self.path()
+        if path.exists():
+            question = f"{path.name} exists already. Replace it?"
+            if QMessageBox.question(self, self.windowTitle(), question) != _YES:
+                return
+        self._settings.setValue(_LAST_FORMAT, self.selectedNameFilter())
+        self._settings.setValue(_LAST_FOLDER, str(path.parent))
+        super().accept()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,25 +218,28 @@ class SegmentDock(QWidget):
         self._try(self._write)
 
     def _write(self) -> None:
-        from napari_unet.export import export_labels
+        from napari_unet.export import describe, export_labels
         from napari_unet.io import Image as Source
 
         image = self._work.image
         result = self._masks.of(image)
         if image is None or result is None:
             raise BadInput("This image has no mask yet; segment it first.")
-        path = ask_file(self, f"{image.name}-mask")
-        if path is None:
-            return
         picture = result.picture
         axes = "C" + "TZYX"[-len(picture.shape) :]
         spacing = picture.spacing or (1.0,) * len(picture.shape)
         file, affine = file_and_affine(image)
         like = Source(picture.pixels, axes, picture.name, axes, spacing, picture.unit, file, affine)
-        objects = self._as_objects and result.objects is not None
-        mask = result.objects if objects else result.labels
+        objects = result.objects if self._as_objects else None
+        number = None if objects is None else int(objects.max(initial=0))
+        about = partial(
+            describe, shape=picture.shape, like=like, highest=len(result.classes), objects=number
+        )
+        path = ask_file(self, f"{image.name}-mask", about)
+        if path is None:
+            return
         # The dialog has asked whether to replace what is there.
-        export_labels(path, mask, like, None if objects else result.classes, overwrite=True)
+        export_labels(path, result.labels, like, result.classes, True, objects)
         self._status.setText(f"Written to {path}")
         self._work.keeping.mark(image, exported=now())
 

@@ -135,7 +135,7 @@ class Layers:
             labels = recall(image, picture)
             data = np.zeros(picture.shape, np.uint8) if labels is None else labels
             layer = self._labels(image, picture, "annotation", data)
-            layer.colormap = label_colors(classes)
+            show_classes(layer, classes)
         self.viewer.layers.selection.active = layer
         return layer
 
@@ -162,7 +162,10 @@ class Layers:
             layer.data = shown
         if isinstance(layer, Labels):
             layer.contour = contour
-            layer.colormap = label_colors(classes) if classes else object_colors()
+            if classes:
+                show_classes(layer, classes)
+            else:
+                show_objects(layer)
         return layer
 
     def _labels(self, image: Image, picture: Picture, role: str, data: Any) -> Labels:
@@ -171,7 +174,8 @@ class Layers:
             data,
             name=f"{image.name}: {name}",
             opacity=OPACITY.get(role, 0.5),
-            metadata={OURS: {"role": role, "image": image.name}},
+            # What is known of the image's file and place is known of its labels too.
+            metadata={OURS: {**image.metadata.get(OURS, {}), "role": role, "image": image.name}},
             **place_of(image, data if isinstance(data, np.ndarray) else data[0], picture),
         )
         return self._add(layer, image)
@@ -212,8 +216,9 @@ class Layers:
     def color(self, classes: tuple[SegClass, ...]) -> None:
         """Show annotations, predictions and the live overlay in the colours of the classes."""
         for layer in self.viewer.layers:
-            if role_of(layer) in ("annotation", "prediction", LIVE):
-                layer.colormap = label_colors(classes)
+            objects = role_of(layer) == "prediction" and "classes" not in layer.metadata[OURS]
+            if role_of(layer) in ("annotation", "prediction", LIVE) and not objects:
+                show_classes(layer, classes)
 
     # --- the live overlay ---
 
@@ -414,8 +419,15 @@ def label_colors(classes: tuple[SegClass, ...]) -> DirectLabelColormap:
     return DirectLabelColormap(color_dict=colors)
 
 
-def object_colors() -> Any:
-    """Colours that tell neighbouring objects apart."""
+def show_classes(layer: Labels, classes: tuple[SegClass, ...]) -> None:
+    """Give a layer the colours of its classes, and note them for whoever writes it to a file."""
+    layer.colormap = label_colors(classes)
+    layer.metadata[OURS]["classes"] = [item.model_dump() for item in classes]
+
+
+def show_objects(layer: Labels) -> None:
+    """Give a layer colours that tell neighbouring objects apart."""
     from napari.utils.colormaps import label_colormap
 
-    return label_colormap()
+    layer.colormap = label_colormap()
+    layer.metadata[OURS].pop("classes", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,31 @@ def test_what_is_shown_is_exported(open_window, image, monkeypatch, tmp_path, ki
     assert np.unique(imread(file)).tolist() == values
     assert np.array_equal(imread(file) > 0, blobs() > 0)
     assert window.text("segment.status") == f"Written to {file}"
+
+
+def test_objects_are_exported_with_their_class_and_described_beforehand(
+    open_window, image, monkeypatch, tmp_path
+):
+    file, told = tmp_path / "mask.geojson", []
+
+    def ask(_parent: Any, _name: str, describe: Any) -> Any:
+        told.append(describe(file))
+        return file
+
+    monkeypatch.setattr("napari_unet.gui.segment.ask_file", ask)
+    window = with_blobs(open_window, image)
+    window.choose("segment.objects", "Separate objects")
+    window.until(lambda: window.find("segment.export").isEnabled())
+
+    window.click("segment.export")
+
+    assert told == ["outlines of 2 objects, YX 64 x 96, about 4 kB, one file"]
+    found = [f["properties"] for f in json.loads(file.read_text())["features"]]
+    (of,) = {f["classification"]["name"] for f in found}
+    assert of == window.session.classes[0].name
+    assert {f["objectType"] for f in found} == {"detection"}
+    layer = window.viewer.layers["im: mask"]
+    assert "classes" not in layer.metadata["napari_unet"]
 
 
 # ---- models

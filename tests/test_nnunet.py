@@ -1,0 +1,113 @@
+"""The folder that nnU-Net trains on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_unet.config import class_table
+from napari_unet.export import export_nnunet
+from napari_unet.io import Image, as_image
+from napari_unet.run import BadInput
+
+nibabel = pytest.importorskip("nibabel")
+CLASSES = class_table(["cell", "gland"])
+
+
+def image(name: str, *shape: int, axes: str = "YX", **more: object) -> Image:
+    pixels = np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)
+    return replace(as_image(pixels, axes, name), **more)
+
+
+def mask(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 3, shape).astype(np.uint8)
+
+
+def load(path: Path) -> np.ndarray:
+    return np.asarray(nibabel.load(path).dataobj).T
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_images_masks_and_a_description(tmp_path):
+    slide = image("slide 1", 3, 20, 30, axes="CYX")
+    other = image("b", 3, 10, 12, axes="CYX")
+    pairs = [(slide, mask(20, 30)), (other, mask(10, 12))]
+
+    folder = export_nnunet(tmp_path / "Dataset001_cells", pairs, CLASSES)
+
+    assert files(folder) == [
+        "dataset.json",
+        *(f"imagesTr/{case}_000{c}.nii.gz" for case in ("b", "slide_1") for c in range(3)),
+        "labelsTr/b.nii.gz",
+        "labelsTr/slide_1.nii.gz",
+    ]
+    assert json.loads((folder / "dataset.json").read_text()) == {
+        "channel_names": {"0": "channel 0", "1": "channel 1", "2": "channel 2"},
+        "labels": {"background": 0, "cell": 1, "gland": 2},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
+    for channel in range(3):
+        stored = load(folder / f"imagesTr/slide_1_000{channel}.nii.gz")
+        np.testing.assert_array_equal(stored[0], slide.data[channel])
+    np.testing.assert_array_equal(load(folder / "labelsTr/slide_1.nii.gz")[0], mask(20, 30))
+
+
+def test_images_and_masks_lie_in_the_same_place(tmp_path):
+    affine = ((2.0, 0, 0, 5), (0, 0, 0.5, 6), (0, -0.5, 0, 7), (0, 0, 0, 1))
+    scan = image("scan", 4, 5, 6, axes="ZYX", affine=affine, unit="millimeter")
+
+    folder = export_nnunet(tmp_path / "a", [(scan, mask(4, 5, 6))], CLASSES)
+
+    one = nibabel.load(folder / "imagesTr/scan_0000.nii.gz")
+    other = nibabel.load(folder / "labelsTr/scan.nii.gz")
+    assert np.array_equal(one.affine, other.affine)
+    assert one.affine.tolist() == [[0, 0.5, 0, -7], [-0.5, 0, 0, -6], [0, 0, 2, 5], [0, 0, 0, 1]]
+
+
+def test_strokes_leave_what_is_not_labelled_to_be_ignored(tmp_path):
+    strokes = np.array([[0, 1, 2, 255]], np.uint8)
+
+    folder = export_nnunet(tmp_path / "a", [(image("a", 1, 4), strokes)], CLASSES, sparse=True)
+
+    assert load(folder / "labelsTr/a.nii.gz").ravel().tolist() == [3, 1, 2, 0]
+    labels = json.loads((folder / "dataset.json").read_text())["labels"]
+    assert labels == {"background": 0, "cell": 1, "gland": 2, "ignore": 3}
+
+
+def test_each_time_is_a_case(tmp_path):
+    film, masks = image("film", 2, 5, 6, axes="TYX"), mask(2, 5, 6)
+
+    folder = export_nnunet(tmp_path / "a", [(film, masks)], CLASSES)
+
+    for t in range(2):
+        np.testing.assert_array_equal(load(folder / f"labelsTr/film_t000{t}.nii.gz")[0], masks[t])
+        found = load(folder / f"imagesTr/film_t000{t}_0000.nii.gz")[0]
+        np.testing.assert_array_equal(found, film.data[0, t])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sentence"),
+    [
+        ([], "give one image or more"),
+        ([(image("a", 5, 6), mask(5, 7))], r"has the shape \(5, 7\), the image \(5, 6\)"),
+        ([(image("a", 5, 6), mask(5, 6) + 1)], "holds the number 3, but there are 2 classes"),
+        ([(image("a", 5, 6), mask(5, 6))] * 2, "Two images are called a: rename one"),
+        (
+            [(image("a", 5, 6), mask(5, 6)), (image("b", 3, 5, 6, axes="CYX"), mask(5, 6))],
+            r"images of \[1, 3\] channels",
+        ),
+    ],
+)
+def test_what_nnunet_would_not_take_is_refused_and_leaves_nothing(tmp_path, pairs, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        export_nnunet(tmp_path / "a", pairs, CLASSES)
+
+    assert not list(tmp_path.iterdir())
