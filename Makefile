@@ -16,7 +16,7 @@ test: ## set everything up and run all tests; ARGS="-k name" to choose some
 
 test-headless: ## run the tests where neither napari nor Qt is installed
 	@sh scripts/setup.sh headless
-	@NAPARI_UNET_HEADLESS=1 .venv-headless/bin/python -m pytest -m "not gui" $(ARGS)
+	@NAPARI_UNET_HEADLESS=1 .venv-headless/bin/python -m pytest -n 2 -m "not gui and not slow" $(ARGS)
 
 lint: ## check style, format and types
 	@sh scripts/setup.sh lint

@@ -89,7 +89,7 @@ def predict(
             )
         yield Noticed("memory", f"Memory ran out; going on with tiles of {max(edges)} pixels.")
     yield Predicted(
-        target.labels, target.probabilities, target.uncertainty, target.rims, control.stopped
+        target.labels, target.probabilities, target.uncertainty, control.stopped, target.rims
     )
 
 

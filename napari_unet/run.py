@@ -153,5 +153,5 @@ class Predicted(Event):
     labels: Any
     probabilities: Any
     uncertainty: Any
-    rims: Any
     stopped: bool
+    rims: Any = None  # where a net that tells them sees objects end

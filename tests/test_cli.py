@@ -439,7 +439,7 @@ def test_instances_are_numbered(more, trained, tmp_path, monkeypatch):
         if target.probabilities is not None:
             target.probabilities[:] = mask
         yield from ()
-        yield cli.Predicted(target.labels, target.probabilities, None, None, False)
+        yield cli.Predicted(target.labels, target.probabilities, None, False)
 
     monkeypatch.setattr("napari_unet.inference.predict", predict)
 
