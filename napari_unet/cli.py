@@ -18,7 +18,6 @@ from napari_unet.run import (
     Control,
     Event,
     Noticed,
-    Predicted,
     Rested,
     Scored,
     Started,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_unet.annotation import Mapping, TrainingSet
-    from napari_unet.inference import Target
     from napari_unet.io import Image
     from napari_unet.library import Model
 
@@ -342,7 +340,7 @@ class _TrainReport:
 
 def _json_report(event: Event) -> None:
     """One event as one line of JSON, without what is large."""
-    large = ("model", "last", "region", "labels", "probabilities", "uncertainty")
+    large = ("model", "last", "region", "result")
     values = {k: v for k, v in vars(event).items() if k not in large}
     print(json.dumps({"event": type(event).__name__.lower(), **values}), flush=True)
 
@@ -479,55 +477,29 @@ def _predict_one(
     files: dict[str, Path],
     arguments: argparse.Namespace,
 ) -> None:
-    from napari_unet.api import finish_prediction
     from napari_unet.export import describe, export_labels, export_probabilities
-    from napari_unet.inference import check_image, new_target, predict
+    from napari_unet.inference import check_image
+    from napari_unet.pictures import Picture
+    from napari_unet.segmenting import ObjectConfig, Task, new_result, segment
 
     check_image(model, image.data, str(image.path))
     describe(files["labels"], image.spatial_shape, image)  # what cannot be written is refused now
-    target = new_target(model, image.spatial_shape, config)
+    result = new_result(Picture(image.name, image.data, image.spacing, image.unit))
+    objects = ObjectConfig() if arguments.instances else None
     report = _json_report if arguments.json else _PredictReport(image.name)
-    finish_prediction(predict(model, image.data, config, control, target), report)
+    for event in segment(model, [Task(result)], config, control, objects):
+        report(event)
     if control.stopped:
         return
-    labels, classes = target.labels, model.card.classes
-    objects = _objects(target, image, len(classes)) if arguments.instances else None
-    export_labels(files["labels"], labels, image, classes, arguments.overwrite, objects)
-    if target.probabilities is not None:
-        export_probabilities(
-            files["probabilities"], target.probabilities, image, arguments.overwrite
-        )
-    if target.uncertainty is not None:
-        export_probabilities(
-            files["uncertainty"], target.uncertainty[None], image, arguments.overwrite
-        )
+    replace = arguments.overwrite
+    export_labels(files["labels"], result.labels, image, result.classes, replace, result.objects)
+    if result.probabilities is not None:
+        export_probabilities(files["probabilities"], result.probabilities, image, replace)
+    if result.uncertainty is not None:
+        export_probabilities(files["uncertainty"], result.uncertainty[None], image, replace)
     if arguments.json:
         written = {"event": "written", "image": image.name, "path": str(files["labels"])}
         print(json.dumps(written), flush=True)
-
-
-def _objects(target: Target, image: Image, n_classes: int) -> np.ndarray:
-    """The mask as numbered objects; the probability helps to part those of a single class."""
-    import numpy as np
-
-    from napari_unet.instances import split_objects
-
-    single = n_classes == 1 and target.probabilities is not None
-    probability = target.probabilities[0] if single else None
-    if "T" not in image.axes:
-        return split_objects(target.labels, probability, spacing=image.spacing, rims=target.rims)
-    times = range(len(target.labels))  # an object does not reach from one time to the next
-    return np.stack(
-        [
-            split_objects(
-                target.labels[t],
-                None if probability is None else probability[t],
-                spacing=image.spacing,
-                rims=None if target.rims is None else target.rims[t],
-            )
-            for t in times
-        ]
-    )
 
 
 class _PredictReport:
@@ -543,11 +515,11 @@ class _PredictReport:
         if isinstance(event, Tiled):
             self.bar.total = event.total
             self.bar.update(event.done - self.bar.n)
+            if event.done == event.total:
+                self.bar.close()
         elif isinstance(event, Noticed):
             self.bar.clear()
             _say(f"{self.name}: {event.message}")
-        elif isinstance(event, Predicted):
-            self.bar.close()
 
 
 # --- evaluate ---

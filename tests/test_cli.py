@@ -434,12 +434,11 @@ def test_instances_are_numbered(more, trained, tmp_path, monkeypatch):
     mask = np.zeros((40, 40), np.uint8)
     mask[2:8, 2:8] = mask[20:30, 20:30] = mask[2:8, 30:36] = 1
 
-    def predict(_model, _image, _config, _control, target):
-        target.labels[:] = mask
+    def predict(_model, _image, _config, _control, target, _stats):
+        target.labels[0:40, 0:40] = mask
         if target.probabilities is not None:
-            target.probabilities[:] = mask
+            target.probabilities[:, 0:40, 0:40] = mask[None]
         yield from ()
-        yield cli.Predicted(target.labels, target.probabilities, None, False)
 
     monkeypatch.setattr("napari_unet.inference.predict", predict)
 
@@ -480,7 +479,7 @@ def test_predicting_tells_machines_in_lines_of_json(trained, tmp_path, capsys):
 
     events = lines_of_json(capsys.readouterr().out)
     assert status == 0
-    assert [e["event"] for e in events].count("predicted") == 2
+    assert [e["event"] for e in events].count("segmented") == 2
     assert [e["path"] for e in events if e["event"] == "written"] == [
         str(tmp_path / "a.tif"),
         str(tmp_path / "b.tif"),
