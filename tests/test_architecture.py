@@ -28,7 +28,7 @@ FLOORS = [
         "library sharing sharing.*",
         "learner checkpoint training inference",
         "live segmenting session project",
-        "hooks api cli demo info gui gui.*",
+        "hooks api cli cli.* demo info gui gui.*",
     )
 ]
 BINDINGS = {"PyQt5", "PyQt6", "PySide2", "PySide6"}

@@ -17,12 +17,16 @@ import torch
 import zarr
 from PIL import Image as Pillow
 
-from napari_unet import __version__, cli, demo, info
+from napari_unet import __version__, demo, info
 from napari_unet.cards import read_card
-from napari_unet.cli import main
+from napari_unet.cli import main, pairs, predict
+from napari_unet.cli.train import TrainReport
+from napari_unet.config import class_table
 from napari_unet.export import FORMATS
-from napari_unet.io import read_image, read_mask
+from napari_unet.io import as_image, read_image, read_mask
 from napari_unet.library import load_model
+from napari_unet.project import create_project
+from napari_unet.records import MaskCard
 from napari_unet.run import BadInput, Noticed, Rested, Tiled
 from napari_unet.samples import cells
 
@@ -194,10 +198,10 @@ def test_colours_mean_the_same_in_all_masks(tmp_path):
     )
     Pillow.fromarray(disk()[..., None] * green).save(f"{masks}/b_mask.png")
 
-    pairs = cli.read_pairs(Path(images), Path(masks), None)
+    found = pairs.read_pairs(Path(images), Path(masks), None)
 
-    assert set(np.unique(pairs[0][1])) == {1, 2}
-    assert set(np.unique(pairs[1][1])) == {0, 2}
+    assert set(np.unique(found[0][1])) == {1, 2}
+    assert set(np.unique(found[1][1])) == {0, 2}
 
 
 def test_training_goes_on_from_a_model_and_keeps_it_as_a_version(tmp_path):
@@ -265,7 +269,7 @@ def test_strokes_objects_and_slices(tmp_path):
 
 def test_a_bar_on_a_terminal_keeps_lines_whole(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    report = cli._TrainReport(5)
+    report = TrainReport(5)
     report(Noticed("memory", "Memory ran out."))
     report(Rested(3))
 
@@ -313,7 +317,7 @@ def test_a_second_ctrl_c_gives_up_without_a_traceback(monkeypatch, capsys):
     def listing(_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_models_list", listing)
+    monkeypatch.setattr("napari_unet.cli.models._models_list", listing)
 
     assert main(["models", "list"]) == 130
     assert capsys.readouterr().err == "Given up; nothing more is written.\n"
@@ -329,7 +333,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_the_formats_are_those_that_are_written():
-    assert {f".{name}" for name in cli.FORMATS} == {f.suffix for f in FORMATS}
+    assert {f".{name}" for name in predict.FORMATS} == {f.suffix for f in FORMATS}
 
 
 @pytest.mark.parametrize("kind", ["tif", "ome.tif", "png", "npy", "zarr", "ome.zarr"])
@@ -538,14 +542,14 @@ def test_pixel_size_and_axes_travel_to_the_mask(trained, tmp_path):
 
 
 def test_ctrl_c_while_predicting_leaves_whole_masks_only(trained, tmp_path, monkeypatch, capsys):
-    show = cli._PredictReport.__call__
+    show = predict._PredictReport.__call__
 
     def interrupt(report, event):
         show(report, event)
         if report.name == "b" and isinstance(event, Tiled):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(cli._PredictReport, "__call__", interrupt)
+    monkeypatch.setattr(predict._PredictReport, "__call__", interrupt)
 
     status = main(
         [
@@ -694,7 +698,7 @@ def test_a_reader_that_leaves_is_no_error(trained):
 
 
 def test_a_model_that_its_place_no_longer_takes_is_not_lost(tmp_path, monkeypatch, capsys):
-    from napari_unet import cli, library
+    from napari_unet import library
 
     real = library.Model.save
 
@@ -710,7 +714,7 @@ def test_a_model_that_its_place_no_longer_takes_is_not_lost(tmp_path, monkeypatc
     np.save(tmp_path / "image.npy", image)
     np.save(tmp_path / "mask.npy", mask)
 
-    status = cli.main(
+    status = main(
         [
             *("train", str(tmp_path / "image.npy"), str(tmp_path / "mask.npy")),
             *("--out", str(tmp_path / "model"), "--steps", "1", "--width", "4", "--depth", "1"),
@@ -742,4 +746,66 @@ def test_objects_of_a_time_series_end_with_their_time(trained, tmp_path):
 
     labels = read_mask(tmp_path / "out" / "t.tif")
     assert labels.shape == series.shape
-    assert np.array_equal(labels[0], labels[2])
+    assert np.array_equal(labels[0] > 0, labels[2] > 0)
+    assert not set(np.unique(labels[0])) & set(np.unique(labels[2])) - {0}
+
+
+# --- export ---
+
+
+@pytest.fixture
+def kept(tmp_path) -> Path:
+    """A project with a painted image that has a mask, and one that has neither."""
+    project = create_project(tmp_path / "p.unet", class_table(["cell"]))
+    keys = [project.add(as_image(np.full((40, 40), n, np.uint8), name=f"im {n}")) for n in (1, 2)]
+    labels = project.annotation(keys[0])
+    project.hold(keys[0], labels)
+    labels[:5], labels[30:] = 1, 255
+    project.paint(keys[0])
+    made = MaskCard(model="m", classes=class_table(["nucleus"]))
+    project.keep_mask(keys[0], disk(), made, "2026-01-02")
+    project.close()
+    return tmp_path / "p.unet"
+
+
+@pytest.mark.parametrize(("more", "values"), [((), {0, 1}), (("--painted",), {0, 1, 255})])
+def test_what_a_project_holds_is_written(more, values, kept, tmp_path, capsys):
+    status = main(["export", str(kept), "--out", str(tmp_path / "out"), *more])
+
+    assert status == 0
+    assert [f.name for f in (tmp_path / "out").iterdir()] == ["im 1.tif"]
+    assert set(np.unique(read_mask(tmp_path / "out" / "im 1.tif"))) == values
+    assert capsys.readouterr().err == f"1 image written to {tmp_path / 'out'}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "labels"),
+    [
+        ((), {"background": 0, "nucleus": 1}),
+        (("--painted",), {"background": 0, "cell": 1, "ignore": 2}),
+    ],
+)
+def test_a_project_becomes_a_dataset_of_nnunet(more, labels, kept, tmp_path):
+    pytest.importorskip("nibabel")
+    out = tmp_path / "Dataset001_cells"
+
+    assert main(["export", str(kept), "--out", str(out), "--format", "nnunet", *more]) == 0
+
+    assert json.loads((out / "dataset.json").read_text())["labels"] == labels
+    assert [f.name for f in (out / "imagesTr").iterdir()] == ["im_1_0000.nii.gz"]
+
+
+def test_a_project_without_masks_is_refused_in_a_sentence(tmp_path, capsys):
+    create_project(tmp_path / "p.unet").close()
+
+    assert main(["export", str(tmp_path / "p.unet"), "--out", str(tmp_path / "out")]) == 2
+
+    assert "is segmented; segment some first." in capsys.readouterr().err
+
+
+def test_a_damaged_mask_is_told_of(kept, tmp_path, capsys):
+    next(kept.glob("images/*/mask.tif")).write_bytes(b"gone")
+
+    assert main(["export", str(kept), "--out", str(tmp_path / "out")]) == 2
+
+    assert "The mask of 'im 1' is missing or damaged" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""Write what a project holds, its masks or what is painted, for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.cli.parts import command, say
+from napari_unet.cli.predict import FORMATS
+from napari_unet.run import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from napari_unet.config import SegClass
+    from napari_unet.project import Project
+
+NNUNET = "nnunet"
+
+
+def add_export(commands: Any) -> None:
+    """Offer the command `export`."""
+    parser = command(commands, "export", _export, "Write the masks of a project, or its strokes.")
+    parser.add_argument("project", type=Path, help="The project's folder")
+    parser.add_argument("--out", type=Path, required=True, help="Folder to write to")
+    parser.add_argument(
+        "--format", choices=(*FORMATS, NNUNET), metavar="NAME", default="tif",
+        help=f"{', '.join(FORMATS)}, or {NNUNET} for a dataset of nnU-Net (default tif)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--painted", action="store_true",
+        help="What is painted, 0 not labelled and 255 background, in place of the masks",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="Replace what is there")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from napari_unet.project import open_project
+
+    write = _write_dataset if arguments.format == NNUNET else _write_each
+    project = open_project(arguments.project)
+    try:
+        keys = _chosen(project, arguments.painted)
+        write(project, keys, arguments)
+    finally:
+        project.close()
+    say(f"{len(keys)} image{'' if len(keys) == 1 else 's'} written to {arguments.out.resolve()}")
+
+
+def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace) -> None:
+    from napari_unet.export import export_labels
+    from napari_unet.io import plain_name
+
+    for key in keys:
+        labels, classes = _labels(project, key, arguments.painted)
+        file = arguments.out / f"{plain_name(project.images[key].name)}.{arguments.format}"
+        export_labels(file, labels, project.read(key), classes, arguments.overwrite)
+
+
+def _write_dataset(project: Project, keys: list[str], arguments: argparse.Namespace) -> None:
+    from napari_unet.export import export_nnunet
+
+    painted = arguments.painted
+    pairs = ((project.read(key), _labels(project, key, painted)[0]) for key in keys)
+    _, classes = _labels(project, keys[0], painted)
+    export_nnunet(arguments.out, pairs, classes, painted, arguments.overwrite)
+
+
+def _chosen(project: Project, painted: bool) -> list[str]:
+    """The images of which there is something to write."""
+    cards = project.images.items()
+    keys = [key for key, card in cards if (card.painted if painted else card.mask)]
+    if not keys:
+        what, how = ("painted", "paint") if painted else ("segmented", "segment")
+        raise BadInput(f"No image of {project.folder} is {what}; {how} some first.")
+    return keys
+
+
+def _labels(project: Project, key: str, painted: bool) -> tuple[np.ndarray, tuple[SegClass, ...]]:
+    """What is written of an image, and the classes in it."""
+    import numpy as np
+
+    from napari_unet.tiling import zeros
+
+    card = project.images[key]
+    if painted:
+        labels = project.annotation(key)
+        if project.problems:
+            raise BadInput(" ".join(project.problems))
+        return labels, project.card.classes
+    assert card.mask is not None
+    labels = zeros(card.shape, np.uint8)
+    if not project.read_mask(key, labels):
+        raise BadInput(f"The mask of '{card.name}' is missing or damaged; segment it again.")
+    return labels, card.mask.classes

@@ -1,0 +1,45 @@
+"""Images and masks that belong together by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet.run import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from napari_unet.io import Image
+
+
+def read_pairs(images: Path, masks: Path, axes: str | None) -> list[tuple[Image, np.ndarray]]:
+    """Images with their masks, matched by name."""
+    from napari_unet.api import read_masks
+    from napari_unet.io import read_image
+
+    paths = matched(images, masks)
+    labels = read_masks([mask for _, mask in paths])
+    return [(read_image(i, axes), m) for (i, _), m in zip(paths, labels, strict=True)]
+
+
+def matched(images: Path, masks: Path) -> list[tuple[Path, Path]]:
+    """One image with one mask whatever their names, or those of two folders by name."""
+    from napari_unet.io import list_images, match_pairs
+
+    first, second = list_images(images), list_images(masks)
+    if first == [images] and second == [masks]:
+        return [(images, masks)]
+    refuse_twins(first)
+    return match_pairs(first, second)
+
+
+def refuse_twins(paths: list[Path]) -> None:
+    """Refuse images that only their suffix tells apart: mask and result could be of either."""
+    from napari_unet.io import stem
+
+    seen: dict[str, Path] = {}
+    for path in paths:
+        twin = seen.setdefault(stem(path), path)
+        if twin != path:
+            raise BadInput(f"{twin} and {path} are images of the same name; rename one of them.")

@@ -1,0 +1,186 @@
+"""Write the masks of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.cli.pairs import refuse_twins
+from napari_unet.cli.parts import (
+    INTERRUPTED,
+    command,
+    flags,
+    report_as_json,
+    say,
+    settings,
+    stops_on_interrupt,
+)
+from napari_unet.run import (
+    BadInput,
+    Control,
+    Event,
+    Noticed,
+    Tiled,
+)
+
+if TYPE_CHECKING:
+    from napari_unet.io import Image
+    from napari_unet.library import Model
+
+
+PREDICT_FLAGS = ("tile", "flips", "device", "precision", "probabilities", "uncertainty")
+# Those of `export.FORMATS`, named here so that --help need not import what writes them.
+FORMATS = (
+    "tif", "ome.tif", "png", "npy", "ome.zarr", "zarr", "nii.gz", "nii", "seg.nrrd", "nrrd", "dcm",
+    "geojson", "coco.json", "roi.zip", "csv",
+)  # fmt: skip
+
+
+def add_predict(commands: Any) -> None:
+    """Offer the command `predict`."""
+    from napari_unet.config import PredictConfig
+
+    parser = command(commands, "predict", _predict, "Write the masks of images.")
+    parser.add_argument("model", help="A model folder, a zip of one, or a name in the library")
+    parser.add_argument("images", type=Path, help="An image, a folder of images, or a project")
+    parser.add_argument(
+        "--out", type=Path, required=True,
+        help="Folder for the masks; for one image also a file such as mask.geojson",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=FORMATS, metavar="NAME",
+        help=f"File format of masks: {', '.join(FORMATS)} (default tif)",
+    )  # fmt: skip
+    parser.add_argument("--instances", action="store_true", help="Number separate objects")
+    parser.add_argument("--axes", help="Axes of the images if they cannot be told, such as ZYX")
+    parser.add_argument("--overwrite", action="store_true", help="Replace masks that are there")
+    flags(parser, PredictConfig, PREDICT_FLAGS)
+    parser.add_argument("--json", action="store_true", help="Print every event as a line of JSON")
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from napari_unet.config import PredictConfig
+    from napari_unet.io import read_image
+    from napari_unet.library import load_model
+
+    config = settings(PredictConfig, arguments, PREDICT_FLAGS)
+    model = load_model(arguments.model)
+    paths = _images_of(arguments.images)
+    refuse_twins(paths)
+    one_file = _one_file(paths, arguments)
+    outputs = [_outputs(path, arguments, one_file) for path in paths]
+    control = Control()
+    with stops_on_interrupt(control):
+        for path, files in zip(paths, outputs, strict=True):
+            image = read_image(path, arguments.axes)
+            _predict_one(model, image, config, control, files, arguments)
+            if control.stopped:
+                say(f"Stopped; the masks of the images before {path.name} are in {arguments.out}")
+                return INTERRUPTED
+    say(f"The mask{' is' if one_file else 's are'} in {arguments.out.resolve()}")
+    return 0
+
+
+def _one_file(images: list[Path], arguments: argparse.Namespace) -> Path | None:
+    """The file for the mask of one image, if --out names one and not a folder."""
+    from napari_unet.export import format_of, is_known
+    from napari_unet.formats import is_zarr
+
+    out: Path = arguments.out
+    if not is_known(out) or (out.is_dir() and not is_zarr(out)):
+        return None
+    if len(images) > 1:
+        raise BadInput(f"{out} is one file, but there are {len(images)} images; give a folder.")
+    if arguments.format and format_of(f".{arguments.format}") is not format_of(out):
+        raise BadInput(f"{out} is not of the format {arguments.format}; give one or the other.")
+    return out
+
+
+def _images_of(path: Path) -> list[Path]:
+    """The files at a path, or of a project."""
+    from napari_unet.io import list_images
+    from napari_unet.records import is_project
+
+    if not is_project(path):
+        return list_images(path)
+    from napari_unet.project import open_project
+
+    project = open_project(path)
+    files = [project.file(key) for key in project.images]
+    project.close()
+    return files
+
+
+def _outputs(image: Path, arguments: argparse.Namespace, one_file: Path | None) -> dict[str, Path]:
+    """The files that will be written for an image; what is there already is refused."""
+    from napari_unet.export import format_of
+    from napari_unet.io import stem
+
+    name, out = stem(one_file or image), one_file.parent if one_file else arguments.out
+    labels = one_file or out / f"{name}.{arguments.format or 'tif'}"
+    files, kind = {"labels": labels}, format_of(labels)
+    for what in ("probabilities", "uncertainty"):
+        if getattr(arguments, what):
+            # In folders of their own, or they would be taken for masks of other images.
+            files[what] = out / what / f"{name}{kind.suffix if kind.floats else '.tif'}"
+    for file in files.values():
+        if file.exists() and file.samefile(image):
+            raise BadInput(f"{file} is the image itself; give another folder with --out.")
+        if file.exists() and not arguments.overwrite:
+            raise BadInput(f"{file} exists already; give --overwrite or another folder.")
+    return files
+
+
+def _predict_one(
+    model: Model,
+    image: Image,
+    config: Any,
+    control: Control,
+    files: dict[str, Path],
+    arguments: argparse.Namespace,
+) -> None:
+    from napari_unet.export import describe, export_labels, export_probabilities
+    from napari_unet.inference import check_image
+    from napari_unet.pictures import Picture
+    from napari_unet.segmenting import ObjectConfig, Task, new_result, segment
+
+    check_image(model, image.data, str(image.path))
+    describe(files["labels"], image.spatial_shape, image)  # what cannot be written is refused now
+    result = new_result(Picture(image.name, image.data, image.spacing, image.unit))
+    objects = ObjectConfig() if arguments.instances else None
+    report = report_as_json if arguments.json else _PredictReport(image.name)
+    for event in segment(model, [Task(result)], config, control, objects):
+        report(event)
+    if control.stopped:
+        return
+    replace = arguments.overwrite
+    export_labels(files["labels"], result.labels, image, result.classes, replace, result.objects)
+    if result.probabilities is not None:
+        export_probabilities(files["probabilities"], result.probabilities, image, replace)
+    if result.uncertainty is not None:
+        export_probabilities(files["uncertainty"], result.uncertainty[None], image, replace)
+    if arguments.json:
+        written = {"event": "written", "image": image.name, "path": str(files["labels"])}
+        print(json.dumps(written), flush=True)
+
+
+class _PredictReport:
+    """One image's prediction as a bar on a terminal."""
+
+    def __init__(self, name: str) -> None:
+        from tqdm import tqdm
+
+        self.name = name
+        self.bar = tqdm(desc=name, unit=" tiles", disable=None, leave=False)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Tiled):
+            self.bar.total = event.total
+            self.bar.update(event.done - self.bar.n)
+            if event.done == event.total:
+                self.bar.close()
+        elif isinstance(event, Noticed):
+            self.bar.clear()
+            say(f"{self.name}: {event.message}")
