@@ -36,6 +36,7 @@ UNSET: dict[str, tuple[str, float]] = {
     "steps": ("no limit", 500),
     "tile": ("auto", 256),
     "head": ("all", 1),
+    "min_size": ("specks only", 50),
 }
 DECIMALS = 12  # of a fraction: more than any setting needs
 MOST = {int: 2**53, float: 1e9}  # where a field has no upper bound

@@ -82,6 +82,7 @@ class SegmentDock(QWidget):
         self._scope.setCurrentText(PLANE)
         self._kind = combo("segment.objects", "What the result holds", (CLASSES, OBJECTS))
         self._contour = combo("segment.contour", "How it is drawn", (FILLED, OUTLINED))
+        self._format = combo("segment.format", "The kind of files to write the masks to")
         self._objects = ConfigForm(ObjectConfig, ("split", "min_size", "fill_holes"), "segment")
         self._probabilities = named(
             QCheckBox("Probability"),
@@ -107,6 +108,8 @@ class SegmentDock(QWidget):
         form.addRow("Where", self._scope)
         form.addRow("Result", self._kind)
         form.addRow("Shown", self._contour)
+        form.addRow("Files", self._format)
+        self._files = (form.labelForField(self._format), self._format)
         outer = QVBoxLayout(self)
         outer.addLayout(form)
         outer.addWidget(self._objects)
@@ -116,8 +119,8 @@ class SegmentDock(QWidget):
         outer.addWidget(self._status)
         outer.addWidget(Folded("Advanced", self._form, "unet.segment.advanced"))
         outer.addStretch(1)
-        self._objects.hide()
-        self._bar.hide()
+        for widget in (*self._files, self._objects, self._bar):
+            widget.hide()
 
     def _connect(self) -> None:
         self._run.clicked.connect(self._on_run_clicked)
@@ -127,7 +130,7 @@ class SegmentDock(QWidget):
         self._contour.currentTextChanged.connect(self._on_contour_changed)
         self._objects.valueChanged.connect(self._on_objects_changed)
         self._model.valueChanged.connect(self._refresh)
-        self._scope.currentTextChanged.connect(self._refresh)
+        self._scope.currentTextChanged.connect(self._on_scope_changed)
         follow(self, self._work.session.model_changed, self._on_session_model_changed)
         follow(self, self._work.image_changed, self._on_image_changed)
         follow(self, self._work.layers.changed, self._refresh)
@@ -176,7 +179,9 @@ class SegmentDock(QWidget):
         out = ask_folder(self, "Folder to write the masks to") if source else None
         if source is None or out is None:
             return None
-        return segment_files(model, source, out, "tif", config, control, objects)
+        return segment_files(
+            model, source, out, self._format.currentData(), config, control, objects
+        )
 
     def _events_of_project(
         self, model: Any, config: PredictConfig, control: Control, objects: ObjectConfig | None
@@ -186,7 +191,10 @@ class SegmentDock(QWidget):
         out = ask_folder(self, "Folder to write the masks to")
         if out is None:
             return None
-        return segment_files(model, list(files.values()), out, "tif", config, control, objects)
+        named = list(files.values())
+        return segment_files(
+            model, named, out, self._format.currentData(), config, control, objects
+        )
 
     def _tasks(self) -> list[Task]:
         work, scope = self._work, self._scope.currentText()
@@ -318,6 +326,17 @@ class SegmentDock(QWidget):
     @property
     def _as_objects(self) -> bool:
         return bool(self._kind.currentText() == OBJECTS)
+
+    def _on_scope_changed(self, scope: str) -> None:
+        """Where many masks are written, as which files is asked beforehand."""
+        from napari_unet.export import FORMATS
+
+        for widget in self._files:
+            widget.setVisible(scope in (PROJECT, FOLDER))
+        if not self._format.count():
+            for each in FORMATS:
+                self._format.addItem(f"{each.name} ({each.suffix})", each.suffix[1:])
+        self._refresh()
 
     def _on_kind_changed(self) -> None:
         self._objects.setVisible(self._as_objects)

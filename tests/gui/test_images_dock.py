@@ -536,3 +536,19 @@ def test_the_score_of_an_image_to_judge_by_is_in_its_row(three):
 
     score = three.session.model.card.held_out["im1"]
     assert [row[3] for row in rows(three)] == ["", f"{score:.2f}", ""]
+
+
+def test_masks_of_a_project_are_written_as_the_files_that_were_chosen(
+    segmented, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("napari_unet.gui.segment.ask_folder", lambda *_: tmp_path / "out")
+    assert not segmented.find("segment.format").isVisible()
+    segmented.choose("segment.scope", "All of the project")
+    segmented.choose("segment.format", "GeoJSON")
+
+    segmented.click("segment.run")
+    segmented.until(lambda: "3 of 3" in segmented.text("segment.status"))
+
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+        f"im{n}.geojson" for n in range(3)
+    ]
