@@ -159,7 +159,7 @@ def test_results_are_shown_in_the_same_layers_again(open_window, image):
 def blobs() -> np.ndarray:
     """A large object and a small one."""
     data = np.zeros((64, 96), np.uint8)
-    data[10:20, 10:20], data[40:43, 40:43] = 1, 1
+    data[10:20, 10:20], data[40:44, 40:44] = 1, 1
     return data
 
 
