@@ -185,7 +185,9 @@ def describe(
     sizes = f"{axes} {' x '.join(str(n) for n in shape)}"
     kind = "one folder" if file_format.suffix.endswith(".zarr") else "one file"
     if file_format.share is None:
-        number = f"{objects:,} object{'s' * (objects != 1)}" if objects is not None else "each part"
+        number = "each connected part"
+        if objects is not None:
+            number = f"{objects:,} object{'s' * (objects != 1)}"
         about = "" if objects is None else f"about {_size(objects * file_format.per_object)}, "
         return f"{file_format.holds} of {number}, {sizes}, {about}{kind}"
     levels = file_format.levels(shape)
