@@ -31,12 +31,12 @@ from napari_unet.config import (
 from napari_unet.export import export_labels, export_nnunet
 from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
-from napari_unet.instances import RIM, object_rims
 from napari_unet.io import Image, as_image, mask_colors, read_image, read_mask
 from napari_unet.library import Model, load_model
 from napari_unet.losses import border_weights
 from napari_unet.normalise import measure
 from napari_unet.project import open_project
+from napari_unet.rims import object_rims
 from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
 from napari_unet.session import Session
 from napari_unet.training import train as train_events
@@ -220,7 +220,10 @@ def make_training_set(
             f"{n} class name(s) were given but the masks hold {mapping.n_classes} classes "
             f"({mapping.describe()}); name them all."
         )
-    as_volumes = not slices and all("Z" in image.axes for image, _ in pairs)
+    images = [image for image, _ in pairs]
+    # A single slice that has a place in the patient is a plane.
+    stacks = any(image.spatial_shape[-3:-2] > (1,) for image in images)
+    as_volumes = not slices and stacks and all("Z" in image.axes for image in images)
     first = pairs[0][0]
     training_set = TrainingSet(
         class_table(list(classes) if classes else n),
@@ -232,14 +235,15 @@ def make_training_set(
     for image, mask in pairs:
         _add(training_set, image, mask, mapping, sparse, border)
     if mapping.objects:
-        training_set.smallest = _smallest([mask for _, mask in pairs])
+        training_set.smallest = _smallest([mask for _, mask in pairs], training_set.ndim)
     _refuse_nothing(training_set, mapping, sparse)
     return training_set, mapping
 
 
-def _smallest(masks: Sequence[np.ndarray]) -> int:
-    """The size that few objects fall below."""
-    sizes = [np.unique(mask[mask != 0], return_counts=True)[1] for mask in masks]
+def _smallest(masks: Sequence[np.ndarray], ndim: int) -> int:
+    """The size that few objects fall below, in planes or in volumes."""
+    parts = [mask[place] for mask in masks for place in np.ndindex(mask.shape[:-ndim])]
+    sizes = [np.unique(part[part != 0], return_counts=True)[1] for part in parts]
     every = np.concatenate(sizes)
     return int(np.percentile(every, SMALLER)) if len(every) else 0
 
@@ -305,7 +309,7 @@ def _add(
         name = image.name + "".join(f"[{p}]" for p in place)
         values = part if sparse else mapping.apply(part)
         if training_set.rims:
-            values[object_rims(part, training_set.spacing)] = RIM
+            values[object_rims(part, training_set.spacing)] = training_set.n_values
         weights = border_weights(part, border) if border and mapping.objects else None
         pixels = image.data[(slice(None), *place)]
         training_set.add(name, pixels, values, complete=not sparse, weights=weights, stats=stats)

@@ -39,6 +39,16 @@ class Version(Frozen):
     seconds: float = Field(ge=0)
     dice: float | None = Field(None, description="On the annotation that was held out")
     sha256: str = ""
+    # Only of versions that tell other things apart than the newest.
+    net: NetConfig | None = None
+    classes: tuple[SegClass, ...] = ()
+    rims: bool = False
+
+    def outputs(self) -> dict[str, Any]:
+        """What the card was in what it tells apart, where that was another."""
+        if self.net is None:
+            return {}
+        return {"net": self.net, "classes": self.classes, "rims": self.rims}
 
     def describe(self) -> list[str]:
         """Two lines of the model card."""
@@ -125,7 +135,8 @@ class Card(Frozen):
 
 def held_out_dice(card: Card, image: str) -> float | None:
     """The score on an image: of a stack that was learned plane by plane, the mean of its planes."""
-    planes = [d for name, d in card.held_out.items() if re.sub(r"(\[\d+\])+$", "", name) == image]
+    mine = re.compile(re.escape(image) + r"(\[\d+\])*")
+    planes = [dice for name, dice in card.held_out.items() if mine.fullmatch(name)]
     return sum(planes) / len(planes) if planes else None
 
 
@@ -195,9 +206,8 @@ def at_version(path: Path, card: Card, number: int | None) -> Card:
     if number not in [v.number for v in card.versions]:
         known = ", ".join(str(v.number) for v in card.versions)
         raise BadInput(f"{path} has no version {number}; choose from {known or 'none'}.")
-    return card.model_copy(
-        update={"versions": tuple(v for v in card.versions if v.number <= number)}
-    )
+    versions = tuple(v for v in card.versions if v.number <= number)
+    return card.model_copy(update={"versions": versions} | versions[-1].outputs())
 
 
 def version_file(folder: Path, number: int) -> Path:
@@ -208,7 +218,8 @@ def version_file(folder: Path, number: int) -> Path:
 def weights_of(folder: Path, version: Version) -> Path:
     """Where the weights of a version lie; the last one's are those in use."""
     last = read_card(folder).current
-    return folder / WEIGHTS if version == last else version_file(folder, version.number)
+    newest = last is not None and version.number == last.number
+    return folder / WEIGHTS if newest else version_file(folder, version.number)
 
 
 def read_preview(folder: Path) -> bytes | None:
@@ -335,6 +346,17 @@ def _replace_card(folder: Path, card: Card) -> None:
 def duplicate_model(name: str, new: str) -> Path:
     """Copy a model of the library, with all its versions, under another name."""
     return take_in(model_folder(name), new)
+
+
+def find_version(card: Card, name: str) -> tuple[str, int] | None:
+    """Where the library has the newest weights on a card: under this name, or another."""
+    wanted = card.current.sha256 if card.current else ""
+    models = {n: c for n, c in list_models().items() if not isinstance(c, str)}
+    for called in sorted(models, key=lambda n: n != name):
+        for version in reversed(models[called].versions):
+            if wanted and version.sha256 == wanted:
+                return called, version.number
+    return None
 
 
 def take_in(old: Path, name: str) -> Path:

@@ -53,10 +53,13 @@ class HoldOut:
             self._trained[item.name] |= free & (item.counts.sum(0) > 0)
 
     def go_on(self, item: Item, held: Sequence[Region]) -> None:
-        """What an earlier run held out of an image stays held out; it learned all the rest."""
+        """What an earlier run held out of an image stays held out; it learned all the rest.
+
+        What is to be learned from now on is learned.
+        """
         grid, edge = item.touched.shape, BLOCK[item.annotation.ndim]
         self.roles[item.name], self.windows[item.name] = np.zeros(grid, np.uint8), []
-        for pixels in held:
+        for pixels in held if self.share and item.role != "train" else ():
             self._take(item, tuple(slice(s.start // edge, -(-s.stop // edge)) for s in pixels))
         self._trained[item.name] = (self.roles[item.name] == TRAIN) & (item.counts.sum(0) > 0)
 

@@ -23,9 +23,10 @@ from napari_unet.device import (
     ran_out_of_memory,
 )
 from napari_unet.library import Model
-from napari_unet.models import Net, without_rims
+from napari_unet.models import Net
 from napari_unet.models.nested import NestedUNet
 from napari_unet.normalise import Stats, measure, outside
+from napari_unet.rims import without_rims
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
 from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows, zeros
 

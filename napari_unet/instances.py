@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-RIM = 2  # the value of rims in an annotation whose only class is objects
-_RIM_WIDTH = 2  # pixels
 _SPECK = 0.1  # of the middle size; smaller ones are no objects
 _NECK = 0.85  # a neck narrower than this share of the smaller side parts two objects
 _SMOOTHING = 1.0  # pixels; takes the ripples of a pixelated outline out of the distances
@@ -37,45 +35,18 @@ def split_objects(
         elif rims is None:
             found = _parted(region, probability, spacing)
         else:
-            found = _grown(_parted(region & ~rims, probability, spacing), region)
+            found = _grown(_parted(region & ~rims, probability, spacing), region, spacing)
         found = _without_small(found, min_size)
         labels = np.where((labels == 0) & (found > 0), found + labels.max(), labels)
     return _in_reading_order(labels)
 
 
-def object_classes(labels: np.ndarray, mask: np.ndarray) -> dict[int, int]:
-    """Name the class of each object: the most frequent one of its pixels in the mask."""
-    inside = (labels > 0) & (mask > 0)
-    pairs, counts = np.unique(
-        np.stack([labels[inside], mask[inside]]).astype(np.int64), axis=1, return_counts=True
-    )
-    order = np.argsort(counts, kind="stable")
-    return {int(pairs[0, i]): int(pairs[1, i]) for i in order}
+def _in_pixels(spacing: Sequence[float] | None) -> list[float] | None:
+    """The steps of the axes in units of the smallest."""
+    return [step / min(spacing) for step in spacing] if spacing else None
 
 
-def object_rims(objects: np.ndarray, spacing: Sequence[float] = ()) -> np.ndarray:
-    """The outermost pixels of each object, fewer where nothing would be left inside of them."""
-    names, numbers = np.unique(objects, return_inverse=True)
-    numbers = numbers.reshape(objects.shape)
-    rims = np.zeros(objects.shape, bool)
-    for width in range(1, _RIM_WIDTH + 1):
-        edge = _edge(numbers, width, spacing)
-        has_inside = np.bincount(numbers[~edge], minlength=len(names)) > 0
-        rims |= edge & has_inside[numbers]
-    return rims & (objects != 0)
-
-
-def _edge(numbers: np.ndarray, width: int, spacing: Sequence[float]) -> np.ndarray:
-    """Pixels with others than their own number within so many of the smallest steps."""
-    from scipy import ndimage
-
-    steps = spacing or (1.0,) * numbers.ndim
-    size = [2 * int(width * min(steps) / step) + 1 for step in steps]
-    highest, lowest = (f(numbers, size) for f in (ndimage.maximum_filter, ndimage.minimum_filter))
-    return highest != lowest
-
-
-def _grown(seeds: np.ndarray, region: np.ndarray) -> np.ndarray:
+def _grown(seeds: np.ndarray, region: np.ndarray, spacing: Sequence[float] | None) -> np.ndarray:
     """Seeds grown evenly over their region; a piece of it without any is an object as well."""
     from scipy import ndimage
     from skimage.segmentation import watershed
@@ -84,7 +55,7 @@ def _grown(seeds: np.ndarray, region: np.ndarray) -> np.ndarray:
     empty = np.setdiff1d(pieces[region], pieces[seeds > 0])
     alone = np.isin(pieces, empty) & region
     seeds = np.where(alone, pieces + seeds.max(initial=0), seeds)
-    outward = ndimage.distance_transform_edt(seeds == 0)
+    outward = ndimage.distance_transform_edt(seeds == 0, sampling=_in_pixels(spacing))
     connected = np.ones((3,) * region.ndim)
     return watershed(outward, seeds, mask=region, connectivity=connected).astype(np.uint32)
 
@@ -118,7 +89,7 @@ def _thickness(
     from scipy import ndimage
 
     region = np.pad(region, 1)
-    distance = ndimage.distance_transform_edt(region, sampling=spacing)
+    distance = ndimage.distance_transform_edt(region, sampling=_in_pixels(spacing))
     thickness = ndimage.gaussian_filter(distance, _SMOOTHING)
     if probability is not None:
         padded = np.pad(probability.astype(float), 1, mode="edge")

@@ -11,10 +11,10 @@ import torch
 from napari_unet.annotation import Item, Region
 from napari_unet.device import Numerics
 from napari_unet.holdout import HoldOut
-from napari_unet.instances import RIM
 from napari_unet.metrics import Matrix, Scores, confusion, dice_of
-from napari_unet.models import Net, without_rims
+from napari_unet.models import Net
 from napari_unet.patches import gather, item_stats
+from napari_unet.rims import without_rims
 
 EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
 PIECES = 4  # and at most twice so many in all, evenly spread
@@ -30,17 +30,17 @@ class Judge:
         self.pixels = 0  # that the last score passed through the net
         self.edge = EDGE[ndim]
 
-    def score(self, net: Net, items: tuple[Item, ...], whole: bool = False) -> Scores:
-        """Dice of each class, held-out pixels pooled: a sample of them, or the whole."""
+    def score(self, net: Net, items: tuple[Item, ...]) -> Scores:
+        """Dice of each class on a sample of the held-out pixels, pooled."""
         nothing = np.zeros((self.classes + 1,) * 2, np.int64)
-        return dice_of(sum(self.tables(net, items, whole).values(), nothing))
+        return dice_of(sum(self.tables(net, items, PIECES).values(), nothing))
 
-    def tables(self, net: Net, items: tuple[Item, ...], whole: bool = True) -> dict[str, Matrix]:
+    def tables(self, net: Net, items: tuple[Item, ...], pieces_wanted: int) -> dict[str, Matrix]:
         """By item, how many held-out pixels of each class were taken for which."""
         tables: dict[str, Matrix] = {}
         pieces = [(item, region) for item in items for region in self._pieces(item)]
         self.pixels = 0
-        for item, region in pieces[:: 1 if whole else max(1, len(pieces) // PIECES)]:
+        for item, region in pieces[:: max(1, len(pieces) // pieces_wanted)]:
             table = self._confusion(net, item, region)
             tables[item.name] = tables.get(item.name, 0) + table
         return tables
@@ -69,5 +69,5 @@ class Judge:
         labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
         truth = item.annotation[region]
         if self.rims:
-            truth = np.where(truth == RIM, 1, truth)
+            truth = np.where(truth == self.classes + 1, 1, truth)
         return confusion(labels.cpu().numpy(), truth, self.classes)

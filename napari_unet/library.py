@@ -98,14 +98,27 @@ class Model:
 
     def _history(self, folder: Path, digest: str) -> tuple[Version, ...]:
         """The versions in a folder that are still there, and these weights as the last of them."""
-        mine = (self.card.current or _first_version()).model_copy(update={"sha256": digest})
-        earlier = [v for v in _versions_in(folder) if weights_of(folder, v).is_file()]
+        own = {"sha256": digest, "net": None, "classes": (), "rims": False}
+        mine = (self.card.current or _first_version()).model_copy(update=own)
+        earlier = [v for v in self._earlier(folder) if weights_of(folder, v).is_file()]
         if not earlier:
             return (mine,)
         if earlier[-1].sha256 == digest:  # saved again, nothing new
             return tuple(earlier)
         latest = mine.model_copy(update={"number": earlier[-1].number + 1})
         return (*earlier[-KEPT_VERSIONS:], latest)
+
+    def _earlier(self, folder: Path) -> list[Version]:
+        """The versions in a folder; if what is told apart is another now, they remember it."""
+        if not (folder / CARD).is_file():
+            return []
+        old = read_card(folder)
+        if (old.net, len(old.classes), old.rims) == (
+            self.card.net, len(self.card.classes), self.card.rims
+        ):  # fmt: skip
+            return list(old.versions)
+        own = {"net": old.net, "classes": old.classes, "rims": old.rims}
+        return [v if v.net else v.model_copy(update=own) for v in old.versions]
 
     def _save_zip(self, path: Path) -> Path:
         with atomic_file(path, overwrite=True) as temporary:
@@ -146,10 +159,6 @@ def _holds_card(path: Path) -> bool:
 
 def _first_version() -> Version:
     return Version(number=1, created=now(), steps=0, seconds=0)
-
-
-def _versions_in(folder: Path) -> tuple[Version, ...]:
-    return read_card(folder).versions if (folder / CARD).is_file() else ()
 
 
 def _copy_versions(old: Path, new: Path, versions: tuple[Version, ...]) -> None:

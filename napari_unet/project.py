@@ -22,8 +22,8 @@ from napari_unet.annotation import Region
 from napari_unet.atomic import atomic_file, atomic_folder
 from napari_unet.cards import fingerprint
 from napari_unet.config import SegClass, class_table
-from napari_unet.export import export_labels
 from napari_unet.io import Image, plain_name, read_image
+from napari_unet.kept import read_mask, write_mask
 from napari_unet.normalise import measure
 from napari_unet.pictures import Picture, as_rgb
 from napari_unet.records import (
@@ -42,14 +42,16 @@ from napari_unet.records import (
     write_card,
 )
 from napari_unet.run import BadInput, Control, Event
-from napari_unet.sheets import Place, Sheets, places, read_labels
+from napari_unet.sheets import Place, Sheets, places
 
 if TYPE_CHECKING:
     from napari_unet.library import Model
 
 LOCK = ".lock"
 THUMBNAIL, EDGE = "thumbnail.png", 64
-MASK, MODELS = "mask.tif", "models"
+MODELS = "models"
+LOOK: Place = ()  # in place of a sheet: a new image is to be looked at closely
+Part = tuple[str, Place | None]  # of an image a sheet, or its card; with no key the project's
 PIECE = 1024  # edge of what is copied at a time
 MOST_READ = 8  # images kept in memory of those that are not open
 SAVE_SECONDS = 0.5  # after a stroke
@@ -96,7 +98,7 @@ class Project:
         self._leaving: set[str] = set()  # those that are not any more
         self._pixels: dict[str, Image] = {}  # images that are not looked at closely yet
         self._read: dict[str, Image] = {}
-        self._dirty: dict[tuple[str, Place | None], float] = {}  # sheets and cards, and since when
+        self._dirty: dict[Part, float] = {}  # what is not on disk, and since when
         self._writing = 0  # parts that are neither dirty nor on disk
         self._changed = threading.Condition()
         self._saving = threading.RLock()
@@ -125,18 +127,20 @@ class Project:
 
     def close(self) -> None:
         """Write what is left, and let others open it."""
-        try:
-            self.save()
-        finally:
-            if self._lock is not None:
-                self._lock.release()
-                self._lock = None
+        with self._masking:
+            try:
+                self.save()
+            finally:
+                if self._lock is not None:
+                    self._lock.release()
+                    self._lock = None
 
     def copy(self, folder: Path) -> Project:
         """The same at another place, under its name there, open."""
         _refuse_full(folder)
         self.save()
-        with atomic_folder(folder, overwrite=folder.exists()) as draft, self._saving:
+        draft_of = atomic_folder(folder, overwrite=folder.exists())
+        with self._masking, draft_of as draft, self._saving:
             for part in (PROJECT, IMAGES, MODELS):
                 _copy(self.folder / part, draft / part)
             card = self._card.model_copy(update={"name": name_of(folder), "created": now()})
@@ -164,6 +168,7 @@ class Project:
         self.images[key] = card.model_copy(update=known)
         self._pixels[key] = image
         self._mark(key, None)
+        self._mark(key, LOOK)
         return key
 
     def _free(self, name: str) -> str:
@@ -187,8 +192,11 @@ class Project:
         """Take an image out; what was painted on it is set aside in the project's folder."""
         if self.read_only:
             raise BadInput("The project is open in another program; take images out there.")
+        with self._changed:  # one that cannot be looked at can be taken out
+            self._pixels.pop(key, None)
+            self._dirty.pop((key, LOOK), None)
         self.save()
-        with self._saving, self._changed:
+        with self._masking, self._saving, self._changed:
             del self.images[key]
             self._held.pop(key, None)
             self._read.pop(key, None)
@@ -285,17 +293,31 @@ class Project:
 
     # --- what models made ---
 
-    def keep_mask(self, key: str, labels: np.ndarray, made: MaskCard, when: str) -> None:
+    def keep_mask(
+        self,
+        key: str,
+        labels: np.ndarray,
+        made: MaskCard,
+        when: str,
+        rims: np.ndarray | None = None,
+    ) -> None:
         """Write the mask of an image, in place of the one before; a large one takes a while."""
         with self._masking:
             if not self.read_only and key in self.images:
-                export_labels(self._place(key) / MASK, labels, overwrite=True)
+                write_mask(self._place(key), labels, rims)
                 self.change(key, mask=made, predicted=when)
+                self.save()
 
-    def read_mask(self, key: str, labels: np.ndarray) -> bool:
-        """Put the mask of an image that is kept into these labels; whether it was there, sound."""
+    def read_mask(self, key: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """The mask of an image, and the rims in it if it has some; a damaged one is told of."""
+        card = self.images[key]
+        if card.mask is None:
+            return None
         with self._masking:
-            return read_labels(self._place(key) / MASK, labels)
+            found = read_mask(self._place(key), card.shape)
+        if found is None:
+            self.problems.append(f"The mask of '{card.name}' is damaged; segment it again.")
+        return found
 
     def keep_model(self, model: Model) -> None:
         """Put a model, as a new version if it is there already, where it moves with the project."""
@@ -339,24 +361,27 @@ class Project:
         if self.read_only:
             return
         with self._saving:
-            while self._save_one():
+            later: dict[Part, BadInput] = {}
+            while self._save_one(later):
                 pass
             with self._changed:
                 waiting = {key for key, _ in self._dirty}
                 for key in self._leaving - waiting:
                     self._held.pop(key, None)
                 self._leaving &= waiting
+            for error in later.values():
+                raise error
 
     def _is_due(self) -> bool:
         with self._changed:
             oldest = min(self._dirty.values(), default=float("inf"))
         return time.monotonic() - oldest >= SAVE_SECONDS
 
-    def _save_one(self, painted: bool = False) -> bool:
+    def _save_one(self, later: dict[Part, BadInput], painted: bool = False) -> bool:
         """Write the part, or what is painted, that waits longest; whether there was one."""
         with self._changed:
             # In this order, for what is painted on all the time must not hold up others.
-            waiting = [part for part in self._dirty if part[1] is not None or not painted]
+            waiting = [p for p in self._dirty if p not in later and (p[1] or not painted)]
             if not waiting:
                 return False
             part = min(waiting, key=lambda p: self._dirty[p])
@@ -367,7 +392,9 @@ class Project:
         except Exception as error:  # whatever it was, the part is still to be written
             with self._changed:
                 self._dirty.setdefault(part, since)
-            raise _in_words(error) from error
+            if part[1] != LOOK:
+                raise _in_words(error) from error
+            later[part] = _in_words(error)  # what is painted does not wait for one image
         finally:
             self._writing -= 1
         return True
@@ -375,23 +402,34 @@ class Project:
     def _save_painted(self) -> None:
         """While something large is copied, what is painted meanwhile does not wait for its end."""
         for _ in range(len(self._dirty)):
-            self._save_one(painted=True)
+            self._save_one({}, painted=True)
 
     def _write(self, key: str, place: Place | None) -> None:
         if not key:
             write_card(self.folder / PROJECT, self._card)
-        elif key in self.images and place is None:
+        elif place == LOOK:
             if key in self._pixels:
-                write_card(self._place(key) / IMAGE, self.images[key])  # the copy may take long
-                self._settle(key)
+                self._look(key)
+        elif key in self.images and place is None:
             if key in self._held:
                 self._note(key, labelled=int(np.count_nonzero(self._held[key])))
             write_card(self._place(key) / IMAGE, self.images[key])
         elif key in self._held and place is not None:
             self.sheets(key).write(place, self._held[key])
 
+    def _look(self, key: str) -> None:
+        """Look closely at a new image; one in a file that cannot be looked at stays as it is."""
+        try:
+            self._settle(key)
+        except Exception as error:  # whatever a decoder raises
+            if not self.images[key].path:
+                raise
+            self._pixels.pop(key, None)
+            self.problems.append(f"'{self.images[key].name}': {_in_words(error)}")
+        self._mark(key, None)
+
     def _settle(self, key: str) -> None:
-        """Look closely at a new image: its hash, and a copy if it is in no file."""
+        """Its hash, its thumbnail, and a copy if it is in no file."""
         image, path = self._pixels[key], self.images[key].path
         if path and not _is_file_of(self.file(key), image):
             path = ""

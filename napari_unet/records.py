@@ -51,6 +51,7 @@ class MaskCard(Frozen):
     model: str = Field(description="Name of the model that made it")
     classes: tuple[SegClass, ...] = Field(min_length=1, description="Of that model, 1..N")
     ndim: Literal[2, 3] = Field(2, description="Whether planes or volumes were segmented")
+    smallest: int = Field(0, ge=0, description="Pixels of small objects that the model learned")
 
 
 class ImageCard(Frozen):

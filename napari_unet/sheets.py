@@ -237,22 +237,5 @@ def _read_tiff(file: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise _Damaged(f"{file} is damaged.") from error
 
 
-def read_labels(file: Path, labels: np.ndarray) -> bool:
-    """Put the pixels of a TIFF of this shape into these labels; False if there is none, sound."""
-    import tifffile
-
-    try:
-        if file.is_symlink():
-            return False
-        with tifffile.TiffFile(file) as tiff:
-            series = tiff.series[0]
-            if tuple(series.shape) != labels.shape or series.dtype != labels.dtype:
-                return False
-            series.asarray(out=labels)
-    except Exception:  # noqa: BLE001 -- a damaged file can fail in any way inside the reader
-        return False
-    return True
-
-
 def _digest(values: np.ndarray) -> str:
     return hashlib.sha256(values.tobytes()).hexdigest()

@@ -44,6 +44,15 @@ from napari_unet.threads import Threads
 WARM_UP = 10  # steps over which the rate rises
 COOL_DOWN = 0.3  # part of a budget over which the rate falls
 JUDGE_STEPS = 20  # between two looks at the held-out annotation, or more
+TOO_LITTLE = (
+    "Too little is annotated to hold any of it out, so no score can be given; annotate further "
+    "away, or another image."
+)
+LEARNED_BEFORE = (
+    "What is annotated was learned in an earlier run or is too little to be held out, so no score "
+    "can be given; annotate another image."
+)
+MOST_PIECES = 100  # that the best weights are judged on at the end: a few seconds
 JUDGE_COST = 5  # so that they take about a twentieth of the time: a step costs 4 times as much
 BACKUP_STEPS = 50
 CHECKPOINT_SECONDS = 60
@@ -121,9 +130,12 @@ class _Run:
         torch.manual_seed(config.seed)
         net = build(_net_config(config, training_set, start))
         if start is not None:
-            _take_over(net, start)
+            _take_over(net, start, training_set.rims)
         self.holdout = HoldOut(config.holdout, net.halo, config.seed)
+        self._learned: dict[str, str] = {}  # images of earlier runs
+        self._judged_by: Windows = {}
         if start is not None:
+            self._learned, self._judged_by = start.card.images, start.card.windows
             _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         self.learner = Learner(net, config, self.sampler, self.numerics)
@@ -179,11 +191,7 @@ class _Run:
             return
         self._be_patient_again()
         if first and self.config.holdout and not self.holdout.held(self.sampler.items):
-            yield Noticed(
-                "held-out",
-                "Too little is annotated to hold any of it out, so no score can be given; "
-                "annotate further away, or another image.",
-            )
+            yield Noticed("held-out", LEARNED_BEFORE if self._learned else TOO_LITTLE)
         counts = self.set.counts[: 1 + len(self.set.classes)].tolist()
         for number, found in enumerate(counts):
             if not found and any(counts):
@@ -245,7 +253,12 @@ class _Run:
         """By image, on all that was held out of it, not on a sample; pooled, the model's score."""
         assert self.best is not None
         self.learner.average.load_state_dict(self.best)
-        tables = self.jury.tables(self.learner.average, self.sampler.items)
+        try:
+            tables = self.jury.tables(self.learner.average, self.sampler.items, MOST_PIECES)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            return {}  # with the score on a sample
         pooled = mean(dice_of(np.sum([*tables.values()], axis=0))) if tables else None
         self.best_dice = self.best_dice if pooled is None else pooled
         scores = {name: mean(dice_of(table)) for name, table in tables.items()}
@@ -427,6 +440,10 @@ class _Run:
 
     def _card(self, step: int, dice: float | None) -> Card:
         items = self.set.items
+        images = {i.name: _identify(i) for i in items}
+        now_here = set(images.values())
+        earlier = {n: digest for n, digest in self._learned.items() if digest not in now_here}
+        windows = {n: self._judged_by[n] for n in earlier if n in self._judged_by}
         version = Version(
             number=1, created=now(), steps=step, seconds=round(self.seconds, 2), dice=dice
         )
@@ -438,7 +455,7 @@ class _Run:
             spacing=self.set.spacing,
             unit=self.set.unit,
             seen=tuple(item_stats(i) for i in items),
-            images={i.name: _identify(i) for i in items},
+            images=earlier | images,
             labelled=tuple(self.set.counts.tolist()),
             training=self.config.model_dump(),
             numerics=f"{self.numerics.name} on {self.numerics.device}",
@@ -446,7 +463,7 @@ class _Run:
             rims=self.set.rims,
             smallest=self.set.smallest,
             curve=tuple(self.curve),
-            windows=_places(self.holdout),
+            windows=windows | _places(self.holdout),
             versions=(version,),
         )
 
@@ -520,7 +537,10 @@ def _identify(item: Item) -> str:
     return found
 
 
-def _places(holdout: HoldOut) -> dict[str, tuple[tuple[tuple[int, int], ...], ...]]:
+Windows = dict[str, tuple[tuple[tuple[int, int], ...], ...]]
+
+
+def _places(holdout: HoldOut) -> Windows:
     """What is held out, as a model's card has it."""
     return {
         name: tuple(tuple((s.start, s.stop) for s in window) for window in windows)
@@ -530,10 +550,12 @@ def _places(holdout: HoldOut) -> dict[str, tuple[tuple[tuple[int, int], ...], ..
 
 
 def _go_on(holdout: HoldOut, items: tuple[Item, ...], card: Card) -> None:
-    """A model is not judged by what it has learned in an earlier run."""
-    for item in items:
-        if card.images.get(item.name) == _identify(item):
-            held = card.windows.get(item.name, ())
+    """A model is not judged by what it has learned in an earlier run, under whatever name."""
+    names = {digest: name for name, digest in card.images.items()}
+    for item in items if names else ():
+        name = names.get(_identify(item))
+        if name is not None:
+            held = card.windows.get(name, ())
             holdout.go_on(item, [tuple(slice(*ends) for ends in window) for window in held])
 
 
@@ -558,10 +580,12 @@ def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | N
     return NetConfig(**choice, **own, spacing=spacing)
 
 
-def _take_over(net: Net, start: Model) -> None:
+def _take_over(net: Net, start: Model, rims: bool) -> None:
     """Weights of another model; only its last layer may differ, where the classes do."""
     own = net.state_dict()
     fitting = {k: v for k, v in start.weights.items() if k in own and own[k].shape == v.shape}
+    if start.card.rims != rims:  # as many outputs may mean other things
+        fitting = {k: v for k, v in fitting.items() if not k.startswith("last")}
     if any(k not in fitting and not k.startswith("last") for k in own):
         there, here = start.card.net, net.config
         raise BadInput(

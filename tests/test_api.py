@@ -12,10 +12,11 @@ import napari_unet
 from napari_unet.annotation import Mapping
 from napari_unet.api import make_training_set, read_masks
 from napari_unet.config import BACKGROUND, PredictConfig
-from napari_unet.instances import object_rims, split_objects
+from napari_unet.instances import split_objects
 from napari_unet.io import as_image, read_image
 from napari_unet.library import Model, load_model
 from napari_unet.pictures import Picture
+from napari_unet.rims import object_rims
 from napari_unet.run import BadInput, Control, Predicted, Started, Stepped, Tiled, Trained
 from napari_unet.samples import cells, tissue, volume
 from napari_unet.segmenting import ObjectConfig, Task, new_result, segment
@@ -398,3 +399,59 @@ def test_a_model_of_objects_goes_on_with_strokes(tmp_path):
 
     assert not second.card.rims
     assert second.card.net.n_classes == 1
+
+
+def test_objects_of_planes_are_as_large_as_in_a_plane():
+    """A column through a stack is one object in the mask, and one in each plane of a 2-D net."""
+    mask = np.zeros((20, 40, 40), np.uint16)
+    for number, (y, x) in enumerate(np.ndindex(3, 3), 1):
+        mask[:, 12 * y : 12 * y + 8, 12 * x : 12 * x + 8] = number
+    image = as_image(np.zeros(mask.shape, np.uint8), "ZYX")
+
+    of_planes, _ = make_training_set([(image, mask)], objects=True, slices=True)
+    of_volumes, _ = make_training_set([(image, mask)], objects=True)
+
+    assert (of_planes.smallest, of_volumes.smallest) == (64, 64 * 20)
+
+
+def test_a_single_slice_that_has_a_place_is_a_plane():
+    image = as_image(np.zeros((1, 40, 40), np.uint8), "ZYX")
+    mask = np.zeros((1, 40, 40), np.uint8)
+    mask[0, :9] = 1
+
+    training_set, _ = make_training_set([(image, mask)])
+
+    assert training_set.ndim == 2
+
+
+def test_as_many_outputs_that_mean_other_things_are_not_taken_over():
+    """Objects and their rims are not two classes."""
+    image, objects = touching(0)
+    first = train(image, objects, objects=True, steps=2)
+    two = np.where(objects > 40, 2, objects > 0).astype(np.uint8)
+
+    net, fresh = (train(image, two, init=init, steps=1, rate=1e-9) for init in (first, "random"))
+
+    last = [k for k in net.weights if k.startswith("last")]
+    assert last
+    assert all(torch.allclose(net.weights[k], fresh.weights[k], atol=1e-3) for k in last)
+
+
+def test_a_version_that_told_other_things_apart_can_be_gone_back_to(tmp_path):
+    image, objects = touching(0)
+    first = train(image, objects, objects=True, steps=2)
+    first.save(tmp_path / "m")
+    second = train(image, objects > 0, init=first, steps=2)
+    second.save(tmp_path / "m")
+    third = train(image, objects > 0, init=load_model(tmp_path / "m"), steps=2)
+    third.save(tmp_path / "m")
+
+    versions = [load_model(tmp_path / "m", number) for number in (1, 2, 3)]
+
+    assert [m.card.rims for m in versions] == [True, False, False]
+    for loaded, made in zip(versions, (first, second, third), strict=True):
+        assert np.array_equal(predict(loaded, image), predict(made, image))
+    assert load_model(tmp_path / "m").card.versions[0].rims
+    versions[0].save(tmp_path / "m")  # back to it, as the newest
+    assert load_model(tmp_path / "m").card.rims
+    assert not load_model(tmp_path / "m", 3).card.rims

@@ -23,7 +23,7 @@ FLOORS = [
         "config run progress",
         "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
         " tiling instances device threads axes formats formats.* io atomic cards samples models"
-        " models.* sheets records script optional showing export"
+        " models.* rims kept sheets records script optional showing export"
         " export.*",
         "library sharing sharing.*",
         "learner checkpoint training inference",

@@ -18,6 +18,7 @@ from napari_unet.cards import (
     Card,
     Version,
     duplicate_model,
+    find_version,
     fingerprint,
     free_name,
     held_out_dice,
@@ -274,9 +275,32 @@ def test_cards_are_read_without_torch():
 
 def test_the_score_of_a_stack_is_the_mean_of_its_planes():
     card = read_card(put("cells")).model_copy(
-        update={"held_out": {"a[3]": 0.5, "a[10]": 0.7, "a[1] b": 0.1, "ab": 0.2}}
+        update={"held_out": {"a[3]": 0.5, "a[10]": 0.7, "a[1] b": 0.1, "ab": 0.2, "c [1][4]": 0.3}}
     )
 
     assert held_out_dice(card, "a") == pytest.approx(0.6)
     assert held_out_dice(card, "a[1] b") == 0.1
+    assert held_out_dice(card, "c [1]") == 0.3, "as napari calls the second of a name"
     assert held_out_dice(card, "c") is None
+
+
+def test_the_same_weights_are_found_under_whatever_name():
+    for name, digests in (("cells", "abc"), ("mine", "axb"), ("zebra", "x")):
+        folder = put(name, len(digests))
+        card = read_card(folder)
+        versions = tuple(
+            v.model_copy(update={"sha256": d}) for v, d in zip(card.versions, digests, strict=True)
+        )
+        text = card.model_copy(update={"versions": versions}).model_dump_json()
+        (folder / "model.json").write_text(text)
+
+    def found(name: str, digest: str) -> tuple[str, int] | None:
+        version = Version(number=9, created=CREATED, steps=1, seconds=1, sha256=digest)
+        card = read_card(library_folder() / "cells")
+        return find_version(card.model_copy(update={"versions": (version,)}), name)
+
+    assert found("mine", "a") == ("mine", 1)
+    assert found("gone", "a") == ("cells", 1)
+    assert found("mine", "c") == ("cells", 3)
+    assert found("cells", "d") is None
+    assert found("cells", "") is None

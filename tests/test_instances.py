@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from napari_unet.instances import object_classes, object_rims, split_objects
+from napari_unet.instances import split_objects
+from napari_unet.rims import object_rims
+
+
+def classes_of(labels: np.ndarray, mask: np.ndarray) -> dict[int, int]:
+    """The class of each object, by the mask it was made of."""
+    numbers = range(1, int(labels.max()) + 1)
+    return {n: int(np.bincount(mask[labels == n]).argmax()) for n in numbers}
 
 
 def balls(shape: tuple[int, ...], *balls: tuple[tuple[float, ...], float]) -> np.ndarray:
@@ -58,7 +65,7 @@ def test_numbers_run_from_the_top_left():
     labels = split_objects(mask)
 
     assert [labels[3, 13], labels[4, 3], labels[13, 6]] == [1, 2, 3]
-    assert object_classes(labels, mask) == {1: 2, 2: 1, 3: 1}
+    assert classes_of(labels, mask) == {1: 2, 2: 1, 3: 1}
 
 
 def test_neighbours_of_two_classes_are_two_objects():
@@ -67,7 +74,7 @@ def test_neighbours_of_two_classes_are_two_objects():
 
     labels = split_objects(mask)
 
-    assert object_classes(labels, mask) == {1: 1, 2: 2}
+    assert classes_of(labels, mask) == {1: 1, 2: 2}
 
 
 def test_small_objects_are_dropped_and_the_rest_numbered_without_gaps():
@@ -96,7 +103,7 @@ def test_filling_a_hole_does_not_take_the_object_in_it():
 
     labels = split_objects(mask, fill_holes=50)
 
-    assert object_classes(labels, mask) == {1: 1, 2: 2}
+    assert classes_of(labels, mask) == {1: 1, 2: 2}
     assert (labels == 2).sum() == 4
 
 
@@ -191,3 +198,10 @@ def test_one_blob_does_not_make_specks_of_all_others():
 
 def test_nothing_has_no_specks():
     assert split_objects(np.zeros((5, 5), np.uint8), min_size=None).max() == 0
+
+
+@pytest.mark.parametrize("step", [1e-5, 1.0, 1e4])
+def test_objects_part_whatever_the_unit_of_a_pixel(step):
+    mask = balls((40, 60), ((20, 20), 10), ((20, 37), 10))
+
+    assert split_objects(mask, spacing=(step, step)).max() == 2

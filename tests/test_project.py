@@ -17,6 +17,7 @@ import tifffile
 from napari_unet import atomic
 from napari_unet.config import class_table
 from napari_unet.io import as_image, read_image
+from napari_unet.kept import write_mask
 from napari_unet.project import (
     IMAGES,
     NotSaved,
@@ -536,18 +537,38 @@ def made(*names: str) -> MaskCard:
     return MaskCard(model="m", classes=class_table(names or ["cell"]))
 
 
+WHEN = "2026-01-02"
+
+
 def test_a_mask_is_kept_with_its_image(project, folder):
     key = project.add(as_image(picture(), name="im0"))
-    mask = (picture(1) > 128).astype(np.uint8)
-    project.keep_mask(key, mask, made("nucleus"), "2026-01-02")
+    mask, rims = (picture(1) > 128).astype(np.uint8), picture(2) > 200
+    project.keep_mask(key, mask, made("nucleus"), WHEN, rims)
     project.close()
 
     again = open_project(folder)
-    labels = np.zeros_like(mask)
-    assert again.read_mask(key, labels)
+    labels, edges = again.read_mask(key)
     assert np.array_equal(labels, mask)
+    assert np.array_equal(edges, rims)
     assert again.images[key].mask.classes[0].name == "nucleus"
     assert again.images[key].state == "predicted"
+
+
+def test_a_mask_without_rims_takes_those_of_the_one_before_away(project):
+    key = project.add(as_image(picture(), name="im0"))
+    mask = np.ones((30, 40), np.uint8)
+    project.keep_mask(key, mask, made(), WHEN, mask > 0)
+
+    project.keep_mask(key, mask, made(), WHEN)
+
+    assert project.read_mask(key)[1] is None
+
+
+def test_without_a_mask_there_is_none_and_nothing_is_told(project):
+    key = project.add(as_image(picture(), name="im0"))
+
+    assert project.read_mask(key) is None
+    assert project.problems == []
 
 
 @pytest.mark.parametrize(
@@ -561,14 +582,15 @@ def test_a_mask_is_kept_with_its_image(project, folder):
     ],
     ids=["gone", "cut off", "foreign", "of another size", "of another type"],
 )
-def test_a_mask_that_is_damaged_is_no_mask(project, folder, spoil):
+def test_a_mask_that_is_damaged_is_told_of(project, folder, spoil):
     key = project.add(as_image(picture(), name="im0"))
     labels = painted(project, key)
-    project.keep_mask(key, np.ones((30, 40), np.uint8), made(), "2026-01-02")
+    project.keep_mask(key, np.ones((30, 40), np.uint8), made(), WHEN)
     project.save()
     spoil(folder / "images" / key / "mask.tif")
 
-    assert not project.read_mask(key, np.zeros((30, 40), np.uint8))
+    assert project.read_mask(key) is None
+    assert project.problems == ["The mask of 'im0' is damaged; segment it again."]
     assert np.array_equal(project.sheets(key).read()[0], labels), "what is painted is untouched"
 
 
@@ -576,9 +598,84 @@ def test_the_mask_of_an_image_that_was_taken_out_is_not_written(project, folder)
     key = project.add(as_image(picture(), name="im0"))
     project.remove(key)
 
-    project.keep_mask(key, np.ones((30, 40), np.uint8), made(), "2026-01-02")
+    project.keep_mask(key, np.ones((30, 40), np.uint8), made(), WHEN)
 
     assert not (folder / "images" / key).exists()
+
+
+@pytest.mark.parametrize("end", ["close", "remove"])
+def test_a_mask_that_is_being_written_is_waited_for(project, folder, monkeypatch, end):
+    """Whoever closes the project, or takes the image out, comes after the mask is whole."""
+    key = project.add(as_image(picture(), name="im0"))
+    project.save()
+    began, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: object) -> None:
+        began.set()
+        go_on.wait(5)
+        write_mask(*arguments)
+
+    monkeypatch.setattr("napari_unet.project.write_mask", slowly)
+    mask = np.ones((30, 40), np.uint8)
+    writing = threading.Thread(target=project.keep_mask, args=(key, mask, made(), WHEN))
+    writing.start()
+    began.wait(5)
+    act = project.close if end == "close" else lambda: project.remove(key)
+    ending = threading.Thread(target=act)
+    ending.start()
+    ending.join(0.2)
+    assert ending.is_alive()
+    go_on.set()
+    writing.join()
+    ending.join()
+    project.close()
+
+    again = open_project(folder)
+    assert [c.mask is not None for c in again.images.values()] == [True] * (end == "close")
+    assert sorted(f.name for f in (folder / "images").iterdir()) == [key] * (end == "close")
+
+
+def test_one_image_that_cannot_be_looked_at_holds_up_no_stroke(project, folder, tmp_path):
+    broken = project.add(
+        replace(as_image(picture(), name="broken"), data=Broken(), path=tmp_path / "broken.tif")
+    )
+    sound = project.add(as_image(picture(1), name="sound"))
+    labels = painted(project, sound)
+
+    project.save()
+
+    assert np.array_equal(project.sheets(sound).read()[0], labels)
+    assert project.is_saved
+    assert [p.split(":")[0] for p in project.problems] == ["'broken'"]
+    project.close()
+    assert set(open_project(folder).images) == {broken, sound}
+
+
+def test_an_image_in_no_file_that_cannot_be_copied_is_tried_again_and_holds_up_none(project):
+    broken = project.add(replace(as_image(picture(), name="broken"), data=Broken()))
+    sound = project.add(as_image(picture(1), name="sound"))
+    labels = painted(project, sound)
+
+    for _ in range(2):
+        with pytest.raises(BadInput, match="nobody can read this"):
+            project.save()
+
+    assert np.array_equal(project.sheets(sound).read()[0], labels)
+    assert not project.is_saved
+    project.remove(broken)
+    assert project.is_saved
+
+
+class Broken:
+    """Pixels that fail when they are read."""
+
+    shape, dtype, ndim = (1, 30, 40), np.dtype(np.uint8), 3
+
+    def __getitem__(self, part: object) -> np.ndarray:
+        raise RuntimeError("nobody can read this")
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        raise RuntimeError("nobody can read this")
 
 
 # --- earlier versions of the program ---

@@ -79,18 +79,13 @@ def _chosen(project: Project, painted: bool) -> list[str]:
 
 def _labels(project: Project, key: str, painted: bool) -> tuple[np.ndarray, tuple[SegClass, ...]]:
     """What is written of an image, and the classes in it."""
-    import numpy as np
-
-    from napari_unet.tiling import zeros
-
     card = project.images[key]
     if painted:
         labels = project.annotation(key)
         if project.problems:
             raise BadInput(" ".join(project.problems))
         return labels, project.card.classes
-    assert card.mask is not None
-    labels = zeros(card.shape, np.uint8)
-    if not project.read_mask(key, labels):
+    found = project.read_mask(key)
+    if found is None or card.mask is None:
         raise BadInput(f"The mask of '{card.name}' is missing or damaged; segment it again.")
-    return labels, card.mask.classes
+    return found[0], card.mask.classes

@@ -16,7 +16,15 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from napari_unet.annotation import Region, without
-from napari_unet.cards import CARD, held_out_dice, list_models, take_in
+from napari_unet.cards import (
+    CARD,
+    find_version,
+    free_name,
+    held_out_dice,
+    list_models,
+    read_card,
+    take_in,
+)
 from napari_unet.config import UNLABELLED, Role
 from napari_unet.gui.jobs import Failure, notify
 from napari_unet.gui.placing import matrix_of
@@ -107,6 +115,15 @@ class Keeping(QObject):
         """The open image that has a key in the project."""
         return next((image for image, k in self._keys.items() if k == key), None)
 
+    def picture_of(self, image: Image) -> Picture:
+        """An open image of the project as it is worked on, or as it was taken in."""
+        work = self._work
+        if image is work.image and work.picture is not None:
+            return work.picture
+        assert self.project is not None
+        leading = self.project.images[self._keys[image]].shown == "leading"
+        return work.layers.picture(image, (), leading)
+
     @property
     def name(self) -> str:
         """What the project is called; nothing if it has no name yet."""
@@ -159,19 +176,34 @@ class Keeping(QObject):
     def _use_model(self, project: Project) -> None:
         """Go on with the project's model; one that the library does not have is put there."""
         name = project.card.model
-        known = name in list_models()
-        if not known and name and (project.model_folder(name) / CARD).is_file():
-            try:
-                known = take_in(project.model_folder(name), name).is_dir()
-            except BadInput as error:
-                notify(Failure(f"The project's model cannot be used: {error}"))
-        if known:
-            self._work.use(name)
+        folder = project.model_folder(name)
+        try:
+            if name and (folder / CARD).is_file():
+                self._work.use(*self._in_library(folder, name))
+            elif name in list_models():
+                self._work.use(name)
+        except BadInput as error:
+            notify(Failure(f"The project's model cannot be used: {error}"))
+
+    def _in_library(self, folder: Path, name: str) -> tuple[str, int | None]:
+        """The same weights in the library, whatever they are called there, or a copy of them."""
+        found = find_version(read_card(folder), name)
+        if found is not None:
+            return found
+        free = free_name(name)
+        if free != name:
+            self._work.said.emit(
+                f"The library has another model named '{name}'; the project's is '{free}' there."
+            )
+        return take_in(folder, free).name, None
 
     def keep_model(self, model: Model) -> None:
         """Put a model that a run made into the project that it learned from."""
         if self.project is not None:
-            self.project.keep_model(model)
+            try:
+                self.project.keep_model(model)
+            except BadInput as error:
+                notify(Failure(str(error)))
 
     def save_as(self, folder: Path) -> None:
         """Go on in a copy of the project at another place, under another name."""
@@ -271,17 +303,18 @@ class Keeping(QObject):
         from napari_unet.io import list_images, read_image
 
         project = self._present()
-        added, strange = 0, []
+        added, strange = 0, list[str]()
         for path in one_of_each(files):
             for file in list_images(path) if path.exists() else [path]:
                 try:
                     image = read_image(file)
                     project.add(image, **_shown(image))
                     added += 1
-                except BadInput:
-                    strange.append(file.name)
+                except BadInput as error:
+                    strange.append(str(error))
         self.changed.emit()
-        left = f" Left out, as no images: {', '.join(strange)}." if strange else ""
+        more = f" So {'is' if len(strange) == 2 else 'are'} {len(strange) - 1} more."
+        left = f" Left out: {strange[0]}{more * (len(strange) > 1)}" if strange else ""
         return f"{added} image{'' if added == 1 else 's'} added.{left}"
 
     def files(self) -> dict[str, tuple[str, Path]]:

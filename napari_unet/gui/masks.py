@@ -27,6 +27,7 @@ class Kept(Event):
 
     key: str
     result: Result
+    show: bool  # over its image if that is open
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +56,30 @@ class Masks(QObject):
         """The result of an image, new if there is none, to be filled by whoever segments."""
         known = self._results.get(image)
         if known is None or known.picture is not picture:
-            known = self._results[image] = new_result(picture)
+            known = self._results[image] = self._kept(image, picture) or new_result(picture)
         return known
+
+    def _kept(self, image: Image, picture: Picture) -> Result | None:
+        """What is kept of an image, of which a part may be segmented anew."""
+        project, key = self._work.keeping.project, self._work.keeping.key_of(image)
+        if project is None or key not in project.images:
+            return None
+        return _read(project, key, picture)
 
     def forget_objects(self) -> None:
         """The objects are to be told apart in another way."""
         for result in self._results.values():
             result.objects = None
 
-    def keep(self, key: str | None, result: Result, model: str) -> None:
+    def keep(self, key: str | None, result: Result, model: str, show: bool = False) -> None:
         """Write a mask into the project, in a thread, if its image is in one."""
         project = self._work.keeping.project
         if project is None or project.read_only or key not in project.images:
             return
-        made = MaskCard(model=model, classes=result.classes, ndim=result.ndim)
-        events = _kept(project, key, result, made, now())
+        made = MaskCard(
+            model=model, classes=result.classes, ndim=result.ndim, smallest=result.smallest
+        )
+        events = _keep(project, Kept(key, result, show), made, now())
         self._work.jobs.start("keeping a mask", events, Control(), self._on_event)
 
     def recall(self, image: Image, picture: Picture, key: str) -> None:
@@ -83,9 +93,9 @@ class Masks(QObject):
         if isinstance(event, Kept):
             self._work.keeping.changed.emit()
             image = self._work.keeping.image_of(event.key)
-            if image is not None and self._results.get(image) is not event.result:
-                # It was segmented with all of the project, and not as it is open.
-                self._put(image, replace(event.result, picture=self._work.layers.picture(image)))
+            if event.show and image is not None:
+                picture = self._work.keeping.picture_of(image)
+                self._put(image, replace(event.result, picture=picture))
         elif isinstance(event, Recalled) and event.image not in self._results:
             self._put(event.image, event.result)
 
@@ -97,13 +107,23 @@ class Masks(QObject):
             self.changed.emit(image)
 
 
-def _kept(project: Project, key: str, result: Result, made: MaskCard, when: str) -> Iterator[Event]:
-    project.keep_mask(key, result.labels, made, when)
-    yield Kept(key, result)
+def _keep(project: Project, event: Kept, made: MaskCard, when: str) -> Iterator[Event]:
+    result = event.result
+    project.keep_mask(event.key, result.labels, made, when, result.rims)
+    yield event
 
 
 def _recalled(project: Project, key: str, image: Image, picture: Picture) -> Iterator[Event]:
-    result, made = new_result(picture), project.images[key].mask
-    if made is not None and project.read_mask(key, result.labels):
-        result.classes, result.ndim = made.classes, made.ndim
+    result = _read(project, key, picture)
+    if result is not None:
         yield Recalled(image, result)
+
+
+def _read(project: Project, key: str, picture: Picture) -> Result | None:
+    made, found = project.images[key].mask, project.read_mask(key)
+    if made is None or found is None or found[0].shape != picture.shape:
+        return None
+    labels, rims = found
+    return Result(
+        picture, labels, classes=made.classes, ndim=made.ndim, rims=rims, smallest=made.smallest
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import napari
@@ -25,7 +24,7 @@ from napari_unet.gui.jobs import Failure
 from napari_unet.gui.model_choice import IN_USE, ModelChoice
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.placing import file_and_affine
-from napari_unet.gui.workspace import Workspace
+from napari_unet.gui.workspace import Workspace, name_of
 from napari_unet.pictures import Picture
 from napari_unet.records import now
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
@@ -157,7 +156,7 @@ class SegmentDock(QWidget):
         if events is None:
             return
         self._control = control
-        self._named = Path(model).stem if isinstance(model, str | Path) else model.card.name
+        self._named = name_of(model)
         self._bar.setRange(0, 0)
         self._bar.show()
         # With its dock closed, nobody waits for the result.
@@ -264,7 +263,7 @@ class SegmentDock(QWidget):
                 self._work.keeping.change(self._keys.pop(0), exported=now())
         elif isinstance(event, Segmented):
             self._show(event.result)
-            if self._parting is None:
+            if self._parting is None and not event.stopped:  # a part is no better than what is kept
                 self._keep(event.result)
         elif isinstance(event, Noticed):
             self._status.setText(event.message)
@@ -317,9 +316,11 @@ class SegmentDock(QWidget):
 
     def _keep(self, result: Result) -> None:
         """The mask of an image of the project stays with it."""
-        image, keeping = self._images.get(result.picture), self._work.keeping
-        key = self._keys[0] if self._keys else keeping.key_of(image)
-        self._masks.keep(key, result, self._named)
+        if self._keys:
+            self._masks.keep(self._keys[0], result, self._named, show=True)
+        else:
+            key = self._work.keeping.key_of(self._images.get(result.picture))
+            self._masks.keep(key, result, self._named)
 
     # --- how it is shown ---
 

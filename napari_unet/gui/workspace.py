@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.annotation import Region, without
-from napari_unet.cards import free_name, library_folder
+from napari_unet.cards import free_name, is_zip, library_folder
 from napari_unet.config import BACKGROUND
 from napari_unet.gui.jobs import Failure, Job, Jobs, notify
 from napari_unet.gui.keeping import Keeping
@@ -233,9 +233,7 @@ class Workspace(QObject):
         """One that is gone on from keeps its name; a new one has the project's, or a picture's."""
         if start is None:
             return free_name(self.keeping.name or next(iter(self.session.pictures), "model"))
-        if isinstance(start, str | Path):
-            return Path(start).stem
-        return str(start.card.name)
+        return name_of(start)
 
     def _on_job_end(self, failure: Failure | None) -> None:
         self._run = None
@@ -260,13 +258,13 @@ class Workspace(QObject):
         if self._seen is not None:
             model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
         try:
-            self.keeping.keep_model(model)
             model.save(library_folder() / model.card.name)
         except BadInput as error:
             notify(Failure(str(error)))
         else:
             self.kept_as = str(model.card.name)
             self.kept.emit()
+        self.keeping.keep_model(model)
 
     def use(self, name: str, version: int | None = None) -> None:
         """Use a model of the library from now on."""
@@ -380,3 +378,10 @@ class Workspace(QObject):
         for event in self.jobs.close():
             if isinstance(event, Trained) and event.step:
                 self._put_by(event.model)
+
+
+def name_of(model: Any) -> str:
+    """What a model is called: one in memory, in the library, or in a file."""
+    if isinstance(model, Path):
+        return model.stem if is_zip(model) else model.name
+    return model if isinstance(model, str) else str(model.card.name)

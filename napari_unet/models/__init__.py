@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from napari_unet.config import Arch, NetConfig
 from napari_unet.models.nested import NestedUNet
-from napari_unet.models.unet import Net, Plan, UNet, without_rims
+from napari_unet.models.unet import Net, Plan, UNet
 
-__all__ = ["ARCHITECTURES", "Architecture", "Net", "build", "without_rims"]
+__all__ = ["ARCHITECTURES", "Architecture", "Net", "build"]
 
 
 @dataclass(frozen=True)

@@ -298,9 +298,3 @@ class UNet(Net):
         for skip, up in zip(reversed(skips), reversed(self.up), strict=True):
             y = up(skip, y)
         return [self.last(y)]
-
-
-def without_rims(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of background, objects and their rims as one of objects, and where the rims are."""
-    inside, rim = logits[1:2], logits[2:3]
-    return torch.logaddexp(inside, rim) - logits[:1], (rim > inside)[0]
