@@ -303,19 +303,20 @@ class Keeping(QObject):
         from napari_unet.io import list_images, read_image
 
         project = self._present()
-        added, strange = 0, list[str]()
+        added, strange, notes = 0, list[str](), ""
         for path in one_of_each(files):
             for file in list_images(path) if path.exists() else [path]:
                 try:
                     image = read_image(file)
                     project.add(image, **_shown(image))
                     added += 1
+                    notes += f" {image.note}" if image.note else ""
                 except BadInput as error:
                     strange.append(str(error))
         self.changed.emit()
         more = f" So {'is' if len(strange) == 2 else 'are'} {len(strange) - 1} more."
         left = f" Left out: {strange[0]}{more * (len(strange) > 1)}" if strange else ""
-        return f"{added} image{'' if added == 1 else 's'} added.{left}"
+        return f"{added} image{'' if added == 1 else 's'} added.{left}{notes}"
 
     def files(self) -> dict[str, tuple[str, Path]]:
         """The images of the project that are there: by key, their names and files."""

@@ -10,9 +10,13 @@ import pytest
 import tifffile
 from conftest import halves
 
+from napari_unet.cards import library_folder, list_models
 from napari_unet.config import BACKGROUND, class_table
+from napari_unet.library import load_model
 from napari_unet.project import open_project
 from napari_unet.records import recent
+from napari_unet.run import BadInput
+from napari_unet.segmenting import Segmented, new_result
 
 pytestmark = pytest.mark.gui
 
@@ -94,7 +98,9 @@ def test_files_are_added_and_strangers_left_out(three, files, monkeypatch):
 
     assert three.text("images.project") == "Project: mine"
     assert [row[0] for row in rows(three)] == ["im0", "im1", "im2", "im0 2", "im1 2", "im2 2"]
-    assert "3 images added. Left out, as no images: notes.tif." in three.text("images.status")
+    said = three.text("images.status")
+    assert said.startswith("3 images added. Left out: ")
+    assert "notes.tif is not an image of a kind read here" in said
 
 
 def test_one_image_follows_the_other_and_all_are_learned(three):
@@ -552,3 +558,69 @@ def test_masks_of_a_project_are_written_as_the_files_that_were_chosen(
     assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
         f"im{n}.geojson" for n in range(3)
     ]
+
+
+def test_a_run_that_was_cancelled_leaves_the_masks_that_are_kept(segmented, tmp_path, monkeypatch):
+    mask = segmented.viewer.layers["im0: mask"].data.copy()
+
+    def cancelled(*_: object):
+        picture = segmented.work.picture
+        yield Segmented(new_result(picture), stopped=True)
+
+    monkeypatch.setattr("napari_unet.gui.segment.segment_files", cancelled)
+    monkeypatch.setattr("napari_unet.gui.segment.ask_folder", lambda *_: tmp_path / "masks")
+    segmented.choose("segment.scope", "All of the project")
+    segmented.click("segment.run")
+    segmented.until(lambda: segmented.find("segment.run").isEnabled())
+    segmented.wait(0.2)
+
+    key = next(iter(segmented.work.keeping.project.images))
+    assert np.array_equal(segmented.work.keeping.project.read_mask(key)[0], mask)
+
+
+def test_part_of_an_image_that_is_segmented_anew_keeps_the_rest(segmented):
+    """The mask is not read yet when it is asked for a part."""
+    mask = segmented.viewer.layers["im0: mask"].data.copy()
+    segmented.click("images.next")
+    key = next(iter(segmented.work.keeping.project.images))
+    segmented.work.masks.recall = lambda *_: None
+    segmented.work.keeping.show(key)
+
+    result = segmented.work.masks.begin(segmented.work.image, segmented.work.picture)
+
+    assert np.array_equal(result.labels, mask)
+
+
+def test_a_model_is_in_the_library_though_the_project_cannot_take_it(three, notified, monkeypatch):
+    def full(*_: object) -> None:
+        raise BadInput("the disk is full")
+
+    monkeypatch.setattr("napari_unet.project.Project.keep_model", full)
+    three.paint_both()
+
+    three.train()
+    three.stop()
+
+    assert set(list_models()) == {"mine"}
+    assert "the disk is full" in notified
+
+
+def test_another_model_of_the_same_name_is_not_taken_for_the_projects(
+    segmented, open_window, tmp_path, monkeypatch
+):
+    weights = segmented.session.model.card.current.sha256
+    saved(segmented)
+    segmented.work.close()
+    monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "another home"))
+    other = load_model(tmp_path / "mine" / "models" / "mine")
+    other.weights = {k: v + 1 for k, v in other.weights.items()}
+    other.save(library_folder() / "mine")
+
+    for _ in range(2):  # and not once more each time
+        again = open_window()
+        again.work.keeping.open(tmp_path / "mine")
+        again.until(lambda window=again: window.session.model is not None)
+        assert again.session.model.card.name == "mine 2"
+        assert again.session.model.card.current.sha256 == weights
+        again.work.close()
+    assert set(list_models()) == {"mine", "mine 2"}
