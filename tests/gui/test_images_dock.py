@@ -35,6 +35,7 @@ def saved(window) -> None:
     """Wait until all that was painted is on disk."""
     project = window.work.keeping.project
     window.until(lambda: project.is_saved)
+    window.wait(0.1)  # in which the table hears of it
 
 
 def rows(window) -> list[list[str]]:
