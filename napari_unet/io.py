@@ -51,6 +51,11 @@ class Image:
     coarser: tuple[Any, ...] = ()  # the same, each level of a pyramid smaller
     note: str = ""  # a sentence about what was not read
 
+    def __post_init__(self) -> None:
+        space = "".join(a for a in self.axes if a in "ZYX")
+        if len(self.spacing) != len(space):
+            raise ValueError(f"{self.spacing} is no pixel size along {', '.join(space)}")
+
     @property
     def spatial_shape(self) -> tuple[int, ...]:
         """The shape without channels: [T], [Z], Y, X."""
@@ -87,6 +92,22 @@ def as_image(
             f"give {len(image.spacing)} numbers above 0."
         )
     return replace(image, spacing=tuple(float(step) for step in spacing))
+
+
+def viewed_image(
+    pixels: Any,
+    name: str,
+    spacing: Sequence[float] = (),
+    unit: str = "pixel",
+    path: Path | None = None,
+    affine: Affine | None = None,
+    coarser: tuple[Any, ...] = (),
+) -> Image:
+    """What a viewer holds as an image; `spacing` may tell of time too, which has no pixel size."""
+    axes = "C" + "TZYX"[1 - len(pixels.shape) :]
+    n = sum(a in "ZYX" for a in axes)
+    steps = tuple(abs(float(step)) for step in spacing[-n:]) or (1.0,) * n
+    return Image(pixels, axes, name, axes, steps, unit, path, affine, coarser)
 
 
 def read_image(path: str | Path, axes: str | None = None) -> Image:
