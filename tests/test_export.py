@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array as da
@@ -93,6 +94,22 @@ def test_axes_and_pixel_size_are_those_of_the_image(tmp_path, suffix):
     back = read_image(path)
 
     assert (back.axes, back.spacing, back.unit) == ("CZYX", (2.0, 0.5, 0.25), "micrometer")
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
+@pytest.mark.parametrize(("unit", "named"), [("nm", "nanometer"), ("centimeter", "centimeter")])
+def test_a_unit_comes_back_by_its_full_name(tmp_path, suffix, unit, named):
+    like = replace(image(50, 40), unit=unit)
+
+    path = export_labels(tmp_path / f"a{suffix}", labels(50, 40), like)
+
+    back = read_image(path)
+    assert (back.spacing, back.unit) == ((0.5, 0.25), named)
+    if suffix == ".ome.tif":
+        with tifffile.TiffFile(path) as tiff:
+            pixels, length = tiff.pages[0].tags["XResolution"].value
+        per_centimeter = {"nanometer": 4e7, "centimeter": 4.0}[named]
+        assert pixels / length == pytest.approx(per_centimeter)
 
 
 def test_a_plain_tiff_keeps_its_axes(tmp_path):

@@ -138,7 +138,32 @@ def test_tiff_of_one_bit(tmp_path):
                 "metadata": {"axes": "ZYX", "PhysicalSizeX": 3.0, "PhysicalSizeXUnit": "nm"},
             },
             {"X": 3.0},
-            "nm",
+            "nanometer",
+        ),
+        (
+            {
+                "ome": True,
+                "metadata": {
+                    "axes": "ZYX",
+                    "PhysicalSizeZ": 2.0,
+                    "PhysicalSizeX": 5.0,
+                    "PhysicalSizeXUnit": "nm",
+                },
+            },
+            {"Z": 2000.0, "X": 5.0},
+            "nanometer",
+        ),
+        (
+            {
+                "ome": True,
+                "metadata": {
+                    "axes": "ZYX",
+                    "PhysicalSizeX": 3.0,
+                    "PhysicalSizeXUnit": "reference frame",
+                },
+            },
+            {"X": 3.0},
+            "pixel",
         ),
         (
             {

@@ -241,6 +241,43 @@ def test_an_nrrd_with_pixel_sizes_alone(tmp_path):
     assert (image.axes, image.affine, image.spacing) == ("CYX", None, (0.75, 0.5))
 
 
+@pytest.mark.parametrize(
+    ("said", "spacing", "unit"),
+    [
+        ({"units": ["um", "um"]}, (0.75, 0.5), "micrometer"),
+        ({"units": ["cm", "cm"]}, (0.75, 0.5), "centimeter"),
+        ({"units": ["furlong", "furlong"]}, (0.75, 0.5), "pixel"),
+        ({}, (0.75, 0.5), "millimeter"),
+    ],
+)
+def test_pixel_sizes_of_an_nrrd_have_their_unit(tmp_path, said, spacing, unit):
+    nrrd.write(str(tmp_path / "a.nrrd"), pixels(6, 8), {"spacings": [0.5, 0.75], **said})
+
+    image = read_image(tmp_path / "a.nrrd")
+
+    assert (image.spacing, image.unit) == (spacing, unit)
+
+
+@pytest.mark.parametrize(
+    ("said", "times"), [("cm", 10), ("micron", 1e-3), ("nm", 1e-6), ("furlong", None)]
+)
+def test_the_place_of_an_nrrd_is_in_millimetres_or_not_known(tmp_path, said, times):
+    header = {
+        "space": "LPS",
+        "space directions": np.diag([0.5, 0.75, 2.0]),
+        "space units": [said] * 3,
+    }
+    nrrd.write(str(tmp_path / "a.nrrd"), pixels(), header)
+
+    image = read_image(tmp_path / "a.nrrd")
+
+    if times is None:
+        assert (image.affine, image.unit, image.spacing) == (None, "pixel", (2.0, 0.75, 0.5))
+    else:
+        assert image.spacing == pytest.approx((2 * times, 0.75 * times, 0.5 * times))
+        assert image.unit == "millimeter"
+
+
 def test_a_large_nrrd_is_read_where_it_is_looked_at(tmp_path, monkeypatch):
     data = pixels()
     nrrd.write(str(tmp_path / "a.nrrd"), data, {"encoding": "raw", "spacings": [1, 1, 1]})

@@ -99,6 +99,26 @@ def test_without_an_affine_the_pixel_size_is_taken_in_millimetres():
     assert place(4, **spacing).tolist() == place(3, **spacing).tolist()
 
 
+@pytest.mark.parametrize(
+    ("unit", "millimeters"),
+    [("nm", 5e-6), ("nanometer", 5e-6), ("cm", 50.0), ("angstrom", 5e-7), ("inch", 127.0)],
+)
+def test_a_pixel_is_as_large_in_millimetres_as_in_its_unit(unit, millimeters):
+    found = place(2, spacing=(5.0, 5.0), unit=unit)
+
+    assert found.diagonal() == pytest.approx([millimeters, millimeters, 1, 1])
+
+
+@pytest.mark.parametrize(("unit", "said"), [("micrometer", "mm"), ("pixel", "unknown")])
+def test_sizes_without_a_unit_are_not_said_to_be_in_millimetres(tmp_path, unit, said):
+    nibabel = pytest.importorskip("nibabel")
+    like = replace(as_image(np.zeros(SHAPE), "ZYX"), unit=unit)
+
+    path = export_labels(tmp_path / "a.nii", np.ones(SHAPE, np.uint8), like)
+
+    assert nibabel.load(path).header.get_xyzt_units()[0] == said
+
+
 def test_a_plane_is_a_volume_one_pixel_deep():
     affine = ((0.5, 0.1, 7.0), (-0.1, 0.25, 8.0), (0.0, 0.0, 1.0))
 

@@ -13,6 +13,7 @@ import numpy as np
 from napari_unet.config import MAX_CLASSES, PALETTE, SegClass, class_table
 from napari_unet.io import Image
 from napari_unet.run import BadInput
+from napari_unet.units import PIXEL, full_name
 
 Band = tuple[tuple[Any, ...], np.ndarray]
 Color = tuple[int, int, int]
@@ -30,7 +31,7 @@ class Content:
     dtype: np.dtype
     axes: str
     spacing: tuple[float, ...] | None = None
-    unit: str = "pixel"
+    unit: str = PIXEL  # by its full name
     mask: Any = None  # the class of each pixel; None where classes are not known
     objects: Any = None  # the number of each pixel's object; None where they are not known
     classes: tuple[SegClass, ...] = ()
@@ -151,7 +152,7 @@ def rgb(color: str) -> Color:
 def _like(content: Content, like: Any) -> Content:
     if not isinstance(like, Image):
         return content
-    return replace(content, spacing=like.spacing, unit=like.unit, image=like)
+    return replace(content, spacing=like.spacing, unit=full_name(like.unit), image=like)
 
 
 def _integers(array: Any, path: Path) -> Any:

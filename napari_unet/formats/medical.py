@@ -25,6 +25,7 @@ from napari_unet.formats.raw import (
 )
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
+from napari_unet.units import PIXEL, factor, full_name
 
 NIFTI = (".nii", ".nii.gz")
 NRRD = (".nrrd", ".nhdr")
@@ -42,7 +43,6 @@ _SPACES = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
-_MILLIMETERS = {"mm": 1.0, "micron": 1e-3, "um": 1e-3, "\u00b5m": 1e-3, "cm": 10.0, "meter": 1e3}
 _DOMAIN = ("domain", "space")
 
 
@@ -97,7 +97,8 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _nifti_placed(raw: Raw, image: Any) -> Raw:
-    scale = _MILLIMETERS.get(image.header.get_xyzt_units()[0], 1.0)
+    unit = full_name(image.header.get_xyzt_units()[0])
+    scale = 1.0 if unit == PIXEL else factor(unit, "millimeter")  # as others take it
     matrix = turned(np.asarray(image.affine, float), _RAS)
     if scale != 1:
         matrix[:3] *= scale
@@ -251,27 +252,36 @@ def _nrrd_placed(data: Any, header: dict[str, Any]) -> Raw:
         letters[i] = letter
     axes = "".join(reversed(letters)) if 2 <= len(spatial) <= 3 else None
     raw = Raw(data, axes)
-    scale = _MILLIMETERS.get(str(next(iter(header.get("space units", ())), "mm")).lower(), 1.0)
+    unit = _nrrd_unit(header, spatial)
     vectors = None if directions is None else np.array([directions[i] for i in spatial], float)
     signs = _SPACES.get(str(header.get("space", "")).lower())
-    if vectors is not None and vectors.shape == (3, 3) and signs is not None:
+    if vectors is not None and vectors.shape == (3, 3) and signs is not None and unit != PIXEL:
         matrix = np.eye(4)
         matrix[:3, :3] = vectors.T
         matrix[:3, 3] = header.get("space origin", np.zeros(3))
-        matrix[:3] *= scale
+        if unit != "millimeter":
+            matrix[:3] *= factor(unit, "millimeter")
         return placed(raw, turned(matrix, signs))
-    return _nrrd_spaced(raw, header, spatial, vectors, scale)
+    return _nrrd_spaced(raw, header, spatial, vectors, unit)
+
+
+def _nrrd_unit(header: dict[str, Any], spatial: list[int]) -> str:
+    """The full name of the unit of lengths: millimetres, as others take it, if none is said."""
+    said = [str(unit) for unit in header.get("space units", ())]
+    if not said and "units" in header:
+        said = [str(header["units"][i]) for i in spatial]
+    return full_name(said[0]) if any(said) else "millimeter"
 
 
 def _nrrd_spaced(
-    raw: Raw, header: dict[str, Any], spatial: list[int], vectors: Any, scale: float
+    raw: Raw, header: dict[str, Any], spatial: list[int], vectors: Any, unit: str
 ) -> Raw:
     """With pixel sizes, where there are no more than that."""
     if vectors is not None:
-        sizes = np.linalg.norm(vectors, axis=1) * scale
+        sizes = np.linalg.norm(vectors, axis=1)
     elif "spacings" in header:
         sizes = np.asarray(header["spacings"], float)[spatial]
     else:
         return raw
     spacing = positive(dict(zip("XYZ", sizes.tolist(), strict=False)))
-    return Raw(raw.data, raw.axes, spacing, "millimeter" if spacing else "pixel")
+    return Raw(raw.data, raw.axes, spacing, unit if spacing else PIXEL)

@@ -18,7 +18,6 @@ LAZY_BYTES = 256 * 2**20
 
 _MAX_BYTES = 2**43  # no file on a user's disk; a header that claims more is broken or hostile
 _CHUNK = "4MiB"  # so small that one patch of a large image is read quickly
-_MICROMETERS = ("um", "\u00b5m", "\u03bcm", "\\u00b5m", "\\u00B5m", "micron", "microns")
 # What decoders raise when fed damaged or hostile bytes; no user shall read it as a traceback.
 _DAMAGE = (
     OSError,
@@ -125,12 +124,6 @@ def head(path: Path, n: int) -> bytes:
     """The first bytes of a file."""
     with path.open("rb") as file:
         return file.read(n)
-
-
-def named_unit(name: Any) -> str:
-    """The unit as it is called here, whatever way a file writes it."""
-    unit = str(name or "pixel").strip()
-    return "micrometer" if unit in _MICROMETERS else unit
 
 
 def positive(sizes: dict[str, Any]) -> dict[str, float]:
