@@ -135,12 +135,15 @@ def spatial_axes(shape: tuple[int, ...], like: Any, path: Path) -> str:
     return "TZYX"[-len(shape) :]
 
 
-def bands(data: Any, height: int = BAND) -> Iterator[Band]:
-    """Read an array a band of rows at a time, so that memory stays flat."""
-    for outer in np.ndindex(tuple(data.shape[:-2])):
+def bands(data: Any, height: int = BAND, within: tuple[int, ...] = ()) -> Iterator[Band]:
+    """Read an array, or the part of it at some first indices, a band of rows at a time.
+
+    So memory stays flat; lazy arrays may read all of a part that is taken out beforehand.
+    """
+    for outer in np.ndindex(tuple(data.shape[len(within) : -2])):
         for top in range(0, data.shape[-2], height):
             where = (*outer, slice(top, top + height))
-            yield where, np.asarray(data[where])
+            yield where, np.asarray(data[(*within, *where)])
 
 
 def rgb(color: str) -> Color:
