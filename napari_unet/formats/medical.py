@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import io
 import logging
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,6 @@ import numpy as np
 from napari_unet.formats.raw import (
     Raw,
     check_size,
-    head,
     is_large,
     lazy_array,
     n_bytes,
@@ -33,7 +33,9 @@ NRRD_MAGIC = b"NRRD"
 
 _WHOLE_BYTES = 4 * 2**30  # of what is compressed as one piece, and so has to be unpacked as one
 _SQUEEZE = 1032  # times: smaller than that, deflate makes nothing
-_HEADER = 2**20  # bytes in which an NRRD header ends
+_HEADER = 2**26  # bytes in which an NRRD header ends; one that names 200,000 objects does
+_PART = 2**20  # of it that is read at a time
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
 _RAS = (-1, -1, 1)
 _SPACES = {
     "left-posterior-superior": (1, 1, 1),
@@ -171,13 +173,9 @@ def _check_unpacks(path: Path, n: int) -> None:
 def read_nrrd(path: Path) -> Raw:
     """Read an NRRD, its pixels in the same file or in one beside it."""
     nrrd = optional("nrrd", f"{path} is NRRD and")
-    text = head(path, _HEADER)
-    ends = [i + len(e) for e in (b"\n\n", b"\r\n\r\n") if (i := text.find(e)) >= 0]
-    if not ends and len(text) == _HEADER:
-        raise ValueError("its header has no end")
-    start = min(ends, default=len(text))
+    text = _nrrd_header(path)
     try:
-        header = nrrd.read_header(io.BytesIO(text[:start]))
+        header = nrrd.read_header(io.BytesIO(text))
         # What type that is, pynrrd tells by reading.
         plain = {"type": header["type"], "dimension": 1, "sizes": np.array([1]), "encoding": "raw"}
         about = plain | {k: header[k] for k in ("endian",) if k in header}
@@ -186,8 +184,22 @@ def read_nrrd(path: Path) -> Raw:
         raise ValueError(str(error)) from error
     file = _data_file(path, header)
     shape = tuple(int(n) for n in header["sizes"][::-1])
-    data = _nrrd_pixels(file, header, 0 if file != path else start, shape, dtype)
+    data = _nrrd_pixels(file, header, 0 if file != path else len(text), shape, dtype)
     return _nrrd_placed(data, header)
+
+
+def _nrrd_header(path: Path) -> bytes:
+    """All up to the first empty line, that included, or the whole file if there is none."""
+    text = bytearray()
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            seen = max(0, len(text) - 3)  # an empty line may lie across two parts
+            text += part
+            if end := _HEADER_END.search(text, seen):
+                return bytes(text[: end.end()])
+            if len(text) >= _HEADER:
+                raise ValueError("its header has no end")
+    return bytes(text)
 
 
 def _data_file(path: Path, header: dict[str, Any]) -> Path:
