@@ -63,6 +63,18 @@ def test_the_affine_of_a_nifti_comes_back_bit_for_bit(tmp_path, seed, said, suff
     assert np.asarray(after.dataobj).all()
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"another")])
+def test_a_mask_lies_in_its_place_also_where_its_source_is_gone(tmp_path, spoil):
+    nibabel = pytest.importorskip("nibabel")
+    image = source(tmp_path / "a.nii", askew(0, sheared=False))
+    before = nibabel.load(image.path).affine
+    spoil(image.path)
+
+    path = export_labels(tmp_path / "b.nii", np.ones(SHAPE, np.uint8), image)
+
+    np.testing.assert_allclose(nibabel.load(path).affine, before, atol=1e-5)
+
+
 def test_what_is_said_of_the_pixels_of_a_source_is_not_said_of_its_mask(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     affine = np.diag([2.0, 2, 2, 1])

@@ -105,7 +105,11 @@ def _source_header(nibabel: Any, content: Content) -> Any:
     path = content.image.path if content.image else None
     if path is None or not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
-    header = nibabel.Nifti1Header.from_header(nibabel.load(path).header, check=False)
+    try:
+        stored = nibabel.load(path).header
+    except (OSError, nibabel.filebasedimages.ImageFileError):  # moved away since, or replaced
+        return None
+    header = nibabel.Nifti1Header.from_header(stored, check=False)
     header.extensions.clear()
     header["cal_min"] = header["cal_max"] = 0
     return header
