@@ -25,7 +25,7 @@ from napari_unet.config import class_table
 from napari_unet.export import FORMATS
 from napari_unet.io import as_image, read_image, read_mask
 from napari_unet.library import load_model
-from napari_unet.project import create_project
+from napari_unet.project import create_project, open_project
 from napari_unet.records import MaskCard
 from napari_unet.run import BadInput, Noticed, Rested, Tiled
 from napari_unet.samples import cells
@@ -793,6 +793,48 @@ def test_a_project_becomes_a_dataset_of_nnunet(more, labels, kept, tmp_path):
 
     assert json.loads((out / "dataset.json").read_text())["labels"] == labels
     assert [f.name for f in (out / "imagesTr").iterdir()] == ["im_1_0000.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("geojson", lambda text: {part.split('"')[0] for part in text.split('"name": "')[1:]}),
+        ("coco.json", lambda text: {c["name"] for c in json.loads(text)["categories"]}),
+        ("csv", lambda text: {line.split(",")[1] for line in text.splitlines()[1:]}),
+    ],
+)
+def test_painted_background_is_no_class_where_each_class_is_outlined(kind, named, kept, tmp_path):
+    out = tmp_path / "out"
+
+    assert main(["export", str(kept), "--out", str(out), "--painted", "--format", kind]) == 0
+
+    assert named((out / f"im 1.{kind}").read_text()) == {"cell"}
+
+
+def test_painted_background_is_no_segment(kept, tmp_path):
+    out = tmp_path / "out"
+
+    assert main(["export", str(kept), "--out", str(out), "--painted", "--format", "seg.nrrd"]) == 0
+
+    header = (out / "im 1.seg.nrrd").read_bytes().split(b"\n\n")[0].decode()
+    assert [line for line in header.splitlines() if "_LabelValue" in line] == [
+        "Segment0_LabelValue:=1"
+    ]
+
+
+def test_masks_of_different_classes_are_no_dataset(kept, tmp_path, capsys):
+    pytest.importorskip("nibabel")
+    project = open_project(kept)
+    made = MaskCard(model="other", classes=class_table(["nucleus", "rim"]))
+    project.keep_mask(list(project.images)[1], disk(), made, "2026-01-02")
+    project.close()
+    out = tmp_path / "out"
+
+    assert main(["export", str(kept), "--out", str(out), "--format", "nnunet"]) == 2
+
+    said = capsys.readouterr().err
+    assert "The masks of 'im 1' and 'im 2' are of different classes: segment all" in said
+    assert not out.exists()
 
 
 def test_a_project_without_masks_is_refused_in_a_sentence(tmp_path, capsys):

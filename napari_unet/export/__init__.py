@@ -48,6 +48,7 @@ Check = Callable[[Path, Content], None]
 
 
 Levels = Callable[[tuple[int, ...]], int]
+PIXELS = "pixels"
 
 
 def _one(_shape: tuple[int, ...]) -> int:
@@ -71,10 +72,15 @@ class Format:
     floats: bool = False  # whether it takes probabilities
     levels: Levels = _one  # how many it has for a shape, smaller ones of large masks counted
     per_object: float = 0.0  # bytes of each, roughly
-    holds: str = "pixels"
+    holds: str = PIXELS
+
+    @property
+    def keeps_numbers(self) -> bool:
+        """Whether numbers are only that, and not each a segment, an outline or a line."""
+        return self.holds == PIXELS
 
 
-_OUTLINES, _TABLE = "outlines", "measurements"
+_OUTLINES, _SEGMENTS, _TABLE = "outlines", "segments", "measurements"
 FORMATS = (
     Format(".tif", "TIFF", write_tiff, share=0.03, floats=True, levels=tiff_levels),
     Format(".ome.tif", "OME-TIFF", write_ome_tiff, share=0.03, floats=True, levels=ome_levels),
@@ -84,9 +90,24 @@ FORMATS = (
     Format(".zarr", "Zarr", write_zarr, share=0.1, floats=True, levels=level_count),
     Format(".nii.gz", "NIfTI, compressed", write_nifti, check_nifti, "nibabel", share=0.03),
     Format(".nii", "NIfTI", write_nifti, check_nifti, "nibabel", share=1.0),
-    Format(".seg.nrrd", "3D Slicer segmentation", write_seg_nrrd, check_seg, share=0.03),
+    Format(
+        ".seg.nrrd",
+        "3D Slicer segmentation",
+        write_seg_nrrd,
+        check_seg,
+        share=0.03,
+        holds=_SEGMENTS,
+    ),
     Format(".nrrd", "NRRD", write_nrrd, share=0.03),
-    Format(".dcm", "DICOM segmentation", write_dicom_seg, check_series, "highdicom", share=0.13),
+    Format(
+        ".dcm",
+        "DICOM segmentation",
+        write_dicom_seg,
+        check_series,
+        "highdicom",
+        share=0.13,
+        holds=_SEGMENTS,
+    ),
     Format(".geojson", "GeoJSON for QuPath", write_geojson, per_object=2000, holds=_OUTLINES),
     Format(".coco.json", "COCO", write_coco, per_object=1500, holds=_OUTLINES),
     Format(
