@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +73,34 @@ def reading(where: str | Path) -> Iterator[None]:
             f"{where} cannot be read, it is damaged or not an image ({reason}): "
             "get a fresh copy or save it as TIFF or PNG."
         ) from error
+
+
+class _Quiet:
+    """Keep warnings off the terminal, such as those about metadata, for as long as anybody reads.
+
+    Their filters are global: the first to come sets them, the last to go puts back what was.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._kept = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._kept = warnings.catch_warnings()
+                self._kept.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_about: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._kept.__exit__(None, None, None)
+
+
+quiet = _Quiet()
 
 
 class Stored:
