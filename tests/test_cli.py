@@ -333,7 +333,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_the_formats_are_those_that_are_written():
-    assert {f".{name}" for name in predict.FORMATS} == {f.suffix for f in FORMATS}
+    assert [f".{name}" for name in predict.FORMATS] == [f.suffix for f in FORMATS]
 
 
 @pytest.mark.parametrize("kind", ["tif", "ome.tif", "png", "npy", "zarr", "ome.zarr"])
