@@ -26,7 +26,7 @@ from napari_unet.run import Control
 from napari_unet.segmenting import ObjectConfig, Result, Task, new_result, segment
 
 SET, LEARNED, UNSEEN = "dsb2018_fluo", 5, 24
-APART, SMOOTH = 5, 1.0  # pixels, of the watershed that was given a chance
+APART, SMOOTH = 5, 2.0  # pixels, of the watershed that was given a chance
 OURS, NECKS = "ours: rims learned", "ours: mask, parted at necks"
 PLAIN, GENTLE = "mask, watershed as in its gallery", "mask, watershed, smoothed, peaks apart"
 PIECES = "mask, connected pieces"

@@ -164,22 +164,17 @@ def _placed(data: Any, attributes: dict[str, Any], ours: dict[str, Any]) -> Imag
 
     The world of a viewer is not the patient's, so of any other layer only the size is taken.
     """
-    from napari_unet.io import Image
+    from napari_unet.io import viewed_image
 
     shape = tuple(int(n) for n in data.shape)
-    axes = "TZYX"[-len(shape) :]
-    n = sum(a in "ZYX" for a in axes)
     affine = np.asarray(attributes.get("affine", np.eye(len(shape) + 1)), float)[:-1, :-1]
     steps = np.linalg.norm(affine, axis=0) * attributes.get("scale", 1.0)
-    unit = str((attributes.get("units") or ("pixel",))[-1])
     known = ours if ours.get("shape") == shape else {}
-    return Image(
+    return viewed_image(
         np.empty((0, *shape)),
-        f"C{axes}",
         attributes.get("name", "labels"),
-        axes,
-        tuple(float(step) for step in steps[-n:]),
-        unit,
+        steps.tolist(),
+        str((attributes.get("units") or ("pixel",))[-1]),
         known.get("path"),
         known.get("affine"),
     )

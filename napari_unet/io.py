@@ -23,6 +23,7 @@ from napari_unet.formats import (
 )
 from napari_unet.formats.dicom import images_in
 from napari_unet.run import BadInput
+from napari_unet.units import PIXEL, full_name
 
 Color = tuple[int, int, int]
 # Homogeneous, from the indices of [Z], Y, X to millimetres in that order of axes, in the patient's
@@ -45,11 +46,16 @@ class Image:
     name: str
     source_axes: str
     spacing: tuple[float, ...]
-    unit: str = "pixel"
+    unit: str = PIXEL  # or that of a length, by its full name
     path: Path | None = None
     affine: Affine | None = None
     coarser: tuple[Any, ...] = ()  # the same, each level of a pyramid smaller
     note: str = ""  # a sentence about what was not read
+
+    def __post_init__(self) -> None:
+        space = "".join(a for a in self.axes if a in "ZYX")
+        if len(self.spacing) != len(space):
+            raise ValueError(f"{self.spacing} is no pixel size along {', '.join(space)}")
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -87,6 +93,22 @@ def as_image(
             f"give {len(image.spacing)} numbers above 0."
         )
     return replace(image, spacing=tuple(float(step) for step in spacing))
+
+
+def viewed_image(
+    pixels: Any,
+    name: str,
+    spacing: Sequence[float] = (),
+    unit: str = PIXEL,
+    path: Path | None = None,
+    affine: Affine | None = None,
+    coarser: tuple[Any, ...] = (),
+) -> Image:
+    """What a viewer holds as an image; `spacing` may tell of time too, which has no pixel size."""
+    axes = "C" + "TZYX"[1 - len(pixels.shape) :]
+    n = sum(a in "ZYX" for a in axes)
+    steps = tuple(abs(float(step)) for step in spacing[-n:]) or (1.0,) * n
+    return Image(pixels, axes, name, axes, steps, full_name(unit), path, affine, coarser)
 
 
 def read_image(path: str | Path, axes: str | None = None) -> Image:

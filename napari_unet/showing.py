@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from napari_unet.io import Affine, Image
+from napari_unet.units import full_name
 
 OURS = "napari_unet"  # key of what we note in a layer's metadata
-
-_UNITS = ("micrometer", "millimeter", "nanometer", "meter", "centimeter", "nm", "mm", "angstrom")
 
 
 def is_color(image: Image) -> bool:
@@ -47,9 +46,8 @@ def origin_of(image: Image) -> dict[str, Any]:
 
 def units_of(image: Image) -> tuple[str, ...]:
     """The unit of each axis but that of channels; of time none is known."""
-    unit = image.unit if image.unit in _UNITS else "pixel"
     lead = len(image.spatial_shape) - len(image.spacing)
-    return (*("pixel",) * lead, *(unit,) * len(image.spacing))
+    return (*("pixel",) * lead, *(full_name(image.unit),) * len(image.spacing))
 
 
 def world_of(image: Image) -> np.ndarray:

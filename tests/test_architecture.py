@@ -20,7 +20,7 @@ PACKAGE = ROOT / "napari_unet"
 FLOORS = [
     names.split()
     for names in (
-        "config run progress",
+        "config run progress suffixes units",
         "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
         " tiling instances device threads axes formats formats.* io atomic cards samples models"
         " models.* rims kept sheets records script optional showing export"

@@ -25,7 +25,7 @@ from napari_unet.config import class_table
 from napari_unet.export import FORMATS
 from napari_unet.io import as_image, read_image, read_mask
 from napari_unet.library import load_model
-from napari_unet.project import create_project
+from napari_unet.project import create_project, open_project
 from napari_unet.records import MaskCard
 from napari_unet.run import BadInput, Noticed, Rested, Tiled
 from napari_unet.samples import cells
@@ -333,7 +333,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_the_formats_are_those_that_are_written():
-    assert {f".{name}" for name in predict.FORMATS} == {f.suffix for f in FORMATS}
+    assert [f".{name}" for name in predict.FORMATS] == [f.suffix for f in FORMATS]
 
 
 @pytest.mark.parametrize("kind", ["tif", "ome.tif", "png", "npy", "zarr", "ome.zarr"])
@@ -795,6 +795,48 @@ def test_a_project_becomes_a_dataset_of_nnunet(more, labels, kept, tmp_path):
     assert [f.name for f in (out / "imagesTr").iterdir()] == ["im_1_0000.nii.gz"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("geojson", lambda text: {part.split('"')[0] for part in text.split('"name": "')[1:]}),
+        ("coco.json", lambda text: {c["name"] for c in json.loads(text)["categories"]}),
+        ("csv", lambda text: {line.split(",")[1] for line in text.splitlines()[1:]}),
+    ],
+)
+def test_painted_background_is_no_class_where_each_class_is_outlined(kind, named, kept, tmp_path):
+    out = tmp_path / "out"
+
+    assert main(["export", str(kept), "--out", str(out), "--painted", "--format", kind]) == 0
+
+    assert named((out / f"im 1.{kind}").read_text()) == {"cell"}
+
+
+def test_painted_background_is_no_segment(kept, tmp_path):
+    out = tmp_path / "out"
+
+    assert main(["export", str(kept), "--out", str(out), "--painted", "--format", "seg.nrrd"]) == 0
+
+    header = (out / "im 1.seg.nrrd").read_bytes().split(b"\n\n")[0].decode()
+    assert [line for line in header.splitlines() if "_LabelValue" in line] == [
+        "Segment0_LabelValue:=1"
+    ]
+
+
+def test_masks_of_different_classes_are_no_dataset(kept, tmp_path, capsys):
+    pytest.importorskip("nibabel")
+    project = open_project(kept)
+    made = MaskCard(model="other", classes=class_table(["nucleus", "rim"]))
+    project.keep_mask(list(project.images)[1], disk(), made, "2026-01-02")
+    project.close()
+    out = tmp_path / "out"
+
+    assert main(["export", str(kept), "--out", str(out), "--format", "nnunet"]) == 2
+
+    said = capsys.readouterr().err
+    assert "The masks of 'im 1' and 'im 2' are of different classes: segment all" in said
+    assert not out.exists()
+
+
 def test_a_project_without_masks_is_refused_in_a_sentence(tmp_path, capsys):
     create_project(tmp_path / "p.unet").close()
 
@@ -808,4 +850,4 @@ def test_a_damaged_mask_is_told_of(kept, tmp_path, capsys):
 
     assert main(["export", str(kept), "--out", str(tmp_path / "out")]) == 2
 
-    assert "The mask of 'im 1' is missing or damaged" in capsys.readouterr().err
+    assert "The mask of 'im 1' is damaged; segment it again." in capsys.readouterr().err

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array as da
@@ -14,7 +15,7 @@ import pytest
 import tifffile
 import zarr
 from PIL import Image as Pillow
-from scans import TILTED, volume, write_series
+from scans import TILTED, volume, write_file, write_series
 
 from napari_unet.config import class_table
 from napari_unet.export import describe, export_labels, export_probabilities, raster
@@ -93,6 +94,22 @@ def test_axes_and_pixel_size_are_those_of_the_image(tmp_path, suffix):
     back = read_image(path)
 
     assert (back.axes, back.spacing, back.unit) == ("CZYX", (2.0, 0.5, 0.25), "micrometer")
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
+@pytest.mark.parametrize(("unit", "named"), [("nm", "nanometer"), ("centimeter", "centimeter")])
+def test_a_unit_comes_back_by_its_full_name(tmp_path, suffix, unit, named):
+    like = replace(image(50, 40), unit=unit)
+
+    path = export_labels(tmp_path / f"a{suffix}", labels(50, 40), like)
+
+    back = read_image(path)
+    assert (back.spacing, back.unit) == ((0.5, 0.25), named)
+    if suffix == ".ome.tif":
+        with tifffile.TiffFile(path) as tiff:
+            pixels, length = tiff.pages[0].tags["XResolution"].value
+        per_centimeter = {"nanometer": 4e7, "centimeter": 4.0}[named]
+        assert pixels / length == pytest.approx(per_centimeter)
 
 
 def test_a_plain_tiff_keeps_its_axes(tmp_path):
@@ -379,6 +396,42 @@ def test_a_mask_of_a_tilted_series_lies_on_its_source(tmp_path, one_file):
     x_first = np.ix_([2, 1, 0, 3], [2, 1, 0, 3])
     to_ras = np.diag([-1.0, -1, 1, 1]) @ np.array(source.affine)[x_first]
     assert np.allclose(nibabel.load(tmp_path / "a.nii").affine, to_ras, atol=1e-6)
+
+
+@pytest.mark.parametrize("one_file", [False, True], ids=["folder", "its file"])
+def test_a_dicom_file_of_frames_is_refused_beforehand(tmp_path, one_file):
+    pytest.importorskip("highdicom")
+    (tmp_path / "in").mkdir()
+    file = write_file(tmp_path / "in" / "a.dcm", volume(4, 8, 6), NumberOfFrames=4)
+    source = read_image(file if one_file else file.parent)
+    sentence = "whose planes are frames of one file: .*; choose .nii.gz or .nrrd"
+
+    with pytest.raises(BadInput, match=sentence):
+        describe(tmp_path / "b.dcm", (4, 8, 6), source)
+    with pytest.raises(BadInput, match=sentence):
+        export_labels(tmp_path / "b.dcm", labels(4, 8, 6), source)
+
+
+def test_a_file_of_frames_among_others_is_refused_when_it_is_written(tmp_path):
+    pytest.importorskip("highdicom")
+    write_file(tmp_path / "a.dcm", volume(4, 8, 6), NumberOfFrames=4)
+    for number in range(1, 5):
+        write_file(tmp_path / f"{number}.dcm", volume(8, 6), number=number)
+    source = replace(image(4, 8, 6), path=tmp_path)
+
+    with pytest.raises(BadInput, match=r"a\.dcm, whose planes are frames of one file"):
+        export_labels(tmp_path / "b.dcm", labels(4, 8, 6), source)
+
+
+def test_a_dicom_series_in_time_is_refused_beforehand(tmp_path):
+    pytest.importorskip("highdicom")
+    for number, (time, z) in enumerate(np.ndindex(2, 3)):
+        place = {"ImagePositionPatient": [0, 0, z], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+        write_file(tmp_path / f"{time}{z}.dcm", volume(8, 6), number=number, **place)
+    source = read_image(tmp_path)
+
+    with pytest.raises(BadInput, match="cannot hold time points: choose"):
+        describe(tmp_path / "b.dcm", source.spatial_shape, source)
 
 
 def pydicom_uid(file: Path) -> str:

@@ -4,7 +4,8 @@ import json
 import struct
 import warnings
 import zlib
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from napari_unet.formats import raw as raw_room
 from napari_unet.formats import read_raw
+from napari_unet.formats.raw import quiet
 from napari_unet.run import BadInput
 
 DTYPES = ("uint8", "uint16", "int16", "uint32", "float32", "float64")
@@ -138,7 +140,32 @@ def test_tiff_of_one_bit(tmp_path):
                 "metadata": {"axes": "ZYX", "PhysicalSizeX": 3.0, "PhysicalSizeXUnit": "nm"},
             },
             {"X": 3.0},
-            "nm",
+            "nanometer",
+        ),
+        (
+            {
+                "ome": True,
+                "metadata": {
+                    "axes": "ZYX",
+                    "PhysicalSizeZ": 2.0,
+                    "PhysicalSizeX": 5.0,
+                    "PhysicalSizeXUnit": "nm",
+                },
+            },
+            {"Z": 2000.0, "X": 5.0},
+            "nanometer",
+        ),
+        (
+            {
+                "ome": True,
+                "metadata": {
+                    "axes": "ZYX",
+                    "PhysicalSizeX": 3.0,
+                    "PhysicalSizeXUnit": "reference frame",
+                },
+            },
+            {"X": 3.0},
+            "pixel",
         ),
         (
             {
@@ -353,6 +380,31 @@ def test_zarr_array(tmp_path, version):
 
     assert hasattr(raw.data, "dask")
     np.testing.assert_array_equal(raw.data.compute(), picture("uint16"))
+
+
+def test_warnings_are_as_they_were_when_all_have_read():
+    before = list(warnings.filters)
+    first, second = ExitStack(), ExitStack()
+
+    first.enter_context(quiet)
+    second.enter_context(quiet)
+    first.close()
+    warnings.warn("of a file that is still being read", stacklevel=1)  # would be an error
+    second.close()
+
+    assert warnings.filters == before
+    with pytest.raises(UserWarning, match="heard again"):
+        warnings.warn("heard again", stacklevel=1)
+
+
+def test_warnings_are_as_they_were_after_many_read_at_once(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", picture())
+    before = list(warnings.filters)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_raw, [tmp_path / "a.tif"] * 200))
+
+    assert warnings.filters == before
 
 
 def test_zarr_names_its_dimensions(tmp_path):

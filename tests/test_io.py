@@ -18,12 +18,36 @@ from napari_unet.io import (
     read_image,
     read_mask,
     stem,
+    viewed_image,
 )
 from napari_unet.run import BadInput
 
 
 def numbers(*shape: int, dtype: str = "uint8") -> np.ndarray:
     return (np.arange(np.prod(shape)) % 251).reshape(shape).astype(dtype)
+
+
+# ---- images
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "axes", "spacing"),
+    [
+        ((3, 8, 9), (0.5, 0.25), "CYX", (0.5, 0.25)),
+        ((3, 4, 8, 9), (2.0, 0.5, 0.25), "CZYX", (2.0, 0.5, 0.25)),
+        ((1, 2, 4, 8, 9), (1.0, 2.0, 0.5, -0.25), "CTZYX", (2.0, 0.5, 0.25)),
+        ((1, 2, 4, 8, 9), (), "CTZYX", (1.0, 1.0, 1.0)),
+    ],
+)
+def test_what_a_viewer_holds_has_a_pixel_size_in_space_only(shape, given, axes, spacing):
+    image = viewed_image(numbers(*shape), "im", given, "micrometer")
+
+    assert (image.axes, image.spacing, image.unit) == (axes, spacing, "micrometer")
+
+
+def test_an_image_has_a_pixel_size_for_each_axis_in_space():
+    with pytest.raises(ValueError, match="is no pixel size along Z, Y, X"):
+        Image(numbers(1, 2, 4, 8, 9), "CTZYX", "im", "TZYX", (1.0, 2.0, 0.5, 0.25))
 
 
 # ---- arrays

@@ -63,6 +63,18 @@ def test_the_affine_of_a_nifti_comes_back_bit_for_bit(tmp_path, seed, said, suff
     assert np.asarray(after.dataobj).all()
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"another")])
+def test_a_mask_lies_in_its_place_also_where_its_source_is_gone(tmp_path, spoil):
+    nibabel = pytest.importorskip("nibabel")
+    image = source(tmp_path / "a.nii", askew(0, sheared=False))
+    before = nibabel.load(image.path).affine
+    spoil(image.path)
+
+    path = export_labels(tmp_path / "b.nii", np.ones(SHAPE, np.uint8), image)
+
+    np.testing.assert_allclose(nibabel.load(path).affine, before, atol=1e-5)
+
+
 def test_what_is_said_of_the_pixels_of_a_source_is_not_said_of_its_mask(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     affine = np.diag([2.0, 2, 2, 1])
@@ -97,6 +109,26 @@ def test_without_an_affine_the_pixel_size_is_taken_in_millimetres():
     assert place(3, **spacing).tolist() == np.diag([0.00025, 0.0005, 0.002, 1]).tolist()
     assert place(3, spacing=(2.0, 0.5, 0.25)).tolist() == np.diag([0.25, 0.5, 2, 1]).tolist()
     assert place(4, **spacing).tolist() == place(3, **spacing).tolist()
+
+
+@pytest.mark.parametrize(
+    ("unit", "millimeters"),
+    [("nm", 5e-6), ("nanometer", 5e-6), ("cm", 50.0), ("angstrom", 5e-7), ("inch", 127.0)],
+)
+def test_a_pixel_is_as_large_in_millimetres_as_in_its_unit(unit, millimeters):
+    found = place(2, spacing=(5.0, 5.0), unit=unit)
+
+    assert found.diagonal() == pytest.approx([millimeters, millimeters, 1, 1])
+
+
+@pytest.mark.parametrize(("unit", "said"), [("micrometer", "mm"), ("pixel", "unknown")])
+def test_sizes_without_a_unit_are_not_said_to_be_in_millimetres(tmp_path, unit, said):
+    nibabel = pytest.importorskip("nibabel")
+    like = replace(as_image(np.zeros(SHAPE), "ZYX"), unit=unit)
+
+    path = export_labels(tmp_path / "a.nii", np.ones(SHAPE, np.uint8), like)
+
+    assert nibabel.load(path).header.get_xyzt_units()[0] == said
 
 
 def test_a_plane_is_a_volume_one_pixel_deep():

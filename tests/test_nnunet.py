@@ -60,6 +60,14 @@ def test_images_masks_and_a_description(tmp_path):
     np.testing.assert_array_equal(load(folder / "labelsTr/slide_1.nii.gz")[0], mask(20, 30))
 
 
+def test_a_mask_of_true_and_false_is_one_class(tmp_path):
+    inside = mask(5, 6) > 0
+
+    folder = export_nnunet(tmp_path / "a", [(image("a", 5, 6), inside)], CLASSES)
+
+    np.testing.assert_array_equal(load(folder / "labelsTr/a.nii.gz")[0], inside)
+
+
 def test_images_and_masks_lie_in_the_same_place(tmp_path):
     affine = ((2.0, 0, 0, 5), (0, 0, 0.5, 6), (0, -0.5, 0, 7), (0, 0, 0, 1))
     scan = image("scan", 4, 5, 6, axes="ZYX", affine=affine, unit="millimeter")
@@ -97,6 +105,7 @@ def test_each_time_is_a_case(tmp_path):
     ("pairs", "sentence"),
     [
         ([], "give one image or more"),
+        ([(image("a", 5, 6), mask(5, 6) / 2)], "The mask of a holds float64: give an integer mask"),
         ([(image("a", 5, 6), mask(5, 7))], r"has the shape \(5, 7\), the image \(5, 6\)"),
         ([(image("a", 5, 6), mask(5, 6) + 1)], "holds the number 3, but there are 2 classes"),
         ([(image("a", 5, 6), mask(5, 6))] * 2, "Two images are called a: rename one"),

@@ -217,7 +217,8 @@ def nifti(path: Path, scene: Scene) -> Back:
     (extension,) = image.header.extensions
     labels = json.loads(extension.get_content())["labels"]
     assert image.header.get_intent()[0] == "label"
-    assert image.header.get_xyzt_units()[0] == "mm"
+    known = scene.image.unit != "pixel"
+    assert image.header.get_xyzt_units()[0] == ("mm" if known else "unknown")
     back = _by_itk(path, scene)
     assert np.array_equal(back.pixels, _flat(np.asarray(image.dataobj).T, scene))
     back.lps = lps

@@ -14,7 +14,8 @@ from skimage.measure import perimeter_crofton
 from napari_unet.export import export_labels
 from napari_unet.export.content import make_content
 from napari_unet.export.tables import Columns, measure
-from napari_unet.io import as_image
+from napari_unet.io import as_image, viewed_image
+from napari_unet.pictures import channels_first
 
 
 def measured(mask: np.ndarray, spacing: tuple[float, ...]) -> Columns:
@@ -73,6 +74,29 @@ def test_brightness_is_that_of_the_pixels_of_each_channel(wrap):
             assert columns[f"mean_{channel}"][i] == pytest.approx(inside.mean())
             assert columns[f"min_{channel}"][i] == inside.min()
             assert columns[f"max_{channel}"][i] == inside.max()
+
+
+class Slide:
+    """A plane in colour, on disk, of which it is noted how many pixels are read at a time."""
+
+    shape, dtype, most = (1000, 50, 3), np.dtype(np.uint8), 0
+
+    def __getitem__(self, key):
+        part = np.full(self.shape, 7, self.dtype)[key]
+        self.most = max(self.most, part.size)
+        return part
+
+
+def test_a_slide_is_read_a_band_at_a_time():
+    slide = Slide()
+    numbers = np.zeros((1000, 50), int)
+    numbers[100:900, 10:20] = 1
+    image = viewed_image(channels_first([slide], rgb=True), "slide")
+
+    columns = measure(make_content(Path("a"), None, image, None, numbers))
+
+    assert [columns[f"mean_{channel}"].tolist() for channel in range(3)] == [[7], [7], [7]]
+    assert 0 < slide.most <= 128 * 50 * 3
 
 
 @pytest.mark.parametrize(

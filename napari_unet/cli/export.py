@@ -30,7 +30,8 @@ def add_export(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--painted", action="store_true",
-        help="What is painted, 0 not labelled and 255 background, in place of the masks",
+        help="What is painted in place of the masks, 0 not labelled and 255 background, "
+        "which is 0 as well where there are outlines, segments or lines of a table",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="Replace what is there")
 
@@ -49,11 +50,20 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace) -> None:
-    from napari_unet.export import export_labels
+    import numpy as np
+
+    from napari_unet.config import BACKGROUND
+    from napari_unet.export import export_labels, format_of
     from napari_unet.io import plain_name
 
+    in_numbers = format_of(f".{arguments.format}").keeps_numbers
     for key in keys:
-        labels, classes = _labels(project, key, arguments.painted)
+        labels, classes = (
+            _labels(project, key, arguments.painted),
+            _classes(project, key, arguments),
+        )
+        if arguments.painted and not in_numbers:
+            labels = np.where(labels == BACKGROUND, 0, labels)
         file = arguments.out / f"{plain_name(project.images[key].name)}.{arguments.format}"
         export_labels(file, labels, project.read(key), classes, arguments.overwrite)
 
@@ -61,9 +71,15 @@ def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace
 def _write_dataset(project: Project, keys: list[str], arguments: argparse.Namespace) -> None:
     from napari_unet.export import export_nnunet
 
-    painted = arguments.painted
-    pairs = ((project.read(key), _labels(project, key, painted)[0]) for key in keys)
-    _, classes = _labels(project, keys[0], painted)
+    painted, classes = arguments.painted, _classes(project, keys[0], arguments)
+    for key in keys:
+        if [c.name for c in _classes(project, key, arguments)] != [c.name for c in classes]:
+            one, other = (project.images[k].name for k in (keys[0], key))
+            raise BadInput(
+                f"The masks of '{one}' and '{other}' are of different classes: segment all images "
+                "with one model, then export them."
+            )
+    pairs = ((project.read(key), _labels(project, key, painted)) for key in keys)
     export_nnunet(arguments.out, pairs, classes, painted, arguments.overwrite)
 
 
@@ -77,15 +93,20 @@ def _chosen(project: Project, painted: bool) -> list[str]:
     return keys
 
 
-def _labels(project: Project, key: str, painted: bool) -> tuple[np.ndarray, tuple[SegClass, ...]]:
-    """What is written of an image, and the classes in it."""
-    card = project.images[key]
+def _classes(project: Project, key: str, arguments: argparse.Namespace) -> tuple[SegClass, ...]:
+    """The classes of what is written of an image."""
+    mask = project.images[key].mask
+    return project.card.classes if arguments.painted or mask is None else mask.classes
+
+
+def _labels(project: Project, key: str, painted: bool) -> np.ndarray:
+    """What is written of an image."""
     if painted:
         labels = project.annotation(key)
         if project.problems:
             raise BadInput(" ".join(project.problems))
-        return labels, project.card.classes
+        return labels
     found = project.read_mask(key)
-    if found is None or card.mask is None:
-        raise BadInput(f"The mask of '{card.name}' is missing or damaged; segment it again.")
-    return found[0], card.mask.classes
+    if found is None:
+        raise BadInput(" ".join(project.problems))
+    return found[0]

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from napari_unet.cli.parts import (
-    command,
-    say,
-)
-
-if TYPE_CHECKING:
-    pass
+from napari_unet.cli.parts import command, say
+from napari_unet.suffixes import PACKAGE
 
 
 def add_models(commands: Any) -> None:
@@ -75,7 +70,6 @@ def _models_import(arguments: argparse.Namespace) -> None:
 
 def _models_export(arguments: argparse.Namespace) -> None:
     from napari_unet.api import export_model
-    from napari_unet.sharing import PACKAGE
 
     names = ("authors", "license", "cite")
     credits = {name: found for name in names if (found := getattr(arguments, name))}

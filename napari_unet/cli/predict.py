@@ -24,6 +24,7 @@ from napari_unet.run import (
     Noticed,
     Tiled,
 )
+from napari_unet.suffixes import MASKS
 
 if TYPE_CHECKING:
     from napari_unet.io import Image
@@ -31,11 +32,7 @@ if TYPE_CHECKING:
 
 
 PREDICT_FLAGS = ("tile", "flips", "device", "precision", "probabilities", "uncertainty")
-# Those of `export.FORMATS`, named here so that --help need not import what writes them.
-FORMATS = (
-    "tif", "ome.tif", "png", "npy", "ome.zarr", "zarr", "nii.gz", "nii", "seg.nrrd", "nrrd", "dcm",
-    "geojson", "coco.json", "roi.zip", "csv",
-)  # fmt: skip
+FORMATS = tuple(suffix[1:] for suffix in MASKS)
 
 
 def add_predict(commands: Any) -> None:

@@ -40,6 +40,7 @@ from napari_unet.export.tables import write_csv
 from napari_unet.io import Image, read_image
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
+from napari_unet.suffixes import MASKS
 
 __all__ = ["FORMATS", "describe", "export_labels", "export_nnunet", "export_probabilities"]
 
@@ -48,6 +49,7 @@ Check = Callable[[Path, Content], None]
 
 
 Levels = Callable[[tuple[int, ...]], int]
+PIXELS = "pixels"
 
 
 def _one(_shape: tuple[int, ...]) -> int:
@@ -60,10 +62,9 @@ def _takes_all(_path: Path, _content: Content) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: how it is called in dialogs, who writes it, and what it refuses."""
+    """A kind of file: how its name ends, who writes it, and what it refuses."""
 
     suffix: str
-    name: str
     write: Writer
     check: Check = _takes_all
     needs: str = ""  # a module that may be absent
@@ -71,34 +72,36 @@ class Format:
     floats: bool = False  # whether it takes probabilities
     levels: Levels = _one  # how many it has for a shape, smaller ones of large masks counted
     per_object: float = 0.0  # bytes of each, roughly
-    holds: str = "pixels"
+    holds: str = PIXELS
+
+    @property
+    def name(self) -> str:
+        """How it is called in dialogs."""
+        return MASKS[self.suffix]
+
+    @property
+    def keeps_numbers(self) -> bool:
+        """Whether numbers are only that, and not each a segment, an outline or a line."""
+        return self.holds == PIXELS
 
 
-_OUTLINES, _TABLE = "outlines", "measurements"
+_OUTLINES, _SEGMENTS, _TABLE = "outlines", "segments", "measurements"
 FORMATS = (
-    Format(".tif", "TIFF", write_tiff, share=0.03, floats=True, levels=tiff_levels),
-    Format(".ome.tif", "OME-TIFF", write_ome_tiff, share=0.03, floats=True, levels=ome_levels),
-    Format(".png", "PNG", write_png, check_png, share=0.03),
-    Format(".npy", "NumPy", write_npy, share=1.0, floats=True),
-    Format(".ome.zarr", "OME-Zarr", write_zarr, share=0.1, floats=True, levels=level_count),
-    Format(".zarr", "Zarr", write_zarr, share=0.1, floats=True, levels=level_count),
-    Format(".nii.gz", "NIfTI, compressed", write_nifti, check_nifti, "nibabel", share=0.03),
-    Format(".nii", "NIfTI", write_nifti, check_nifti, "nibabel", share=1.0),
-    Format(".seg.nrrd", "3D Slicer segmentation", write_seg_nrrd, check_seg, share=0.03),
-    Format(".nrrd", "NRRD", write_nrrd, share=0.03),
-    Format(".dcm", "DICOM segmentation", write_dicom_seg, check_series, "highdicom", share=0.13),
-    Format(".geojson", "GeoJSON for QuPath", write_geojson, per_object=2000, holds=_OUTLINES),
-    Format(".coco.json", "COCO", write_coco, per_object=1500, holds=_OUTLINES),
-    Format(
-        ".roi.zip",
-        "ImageJ ROIs",
-        write_rois,
-        check_rois,
-        "roifile",
-        per_object=500,
-        holds=_OUTLINES,
-    ),
-    Format(".csv", "Table of measurements", write_csv, per_object=150, holds=_TABLE),
+    Format(".tif", write_tiff, share=0.03, floats=True, levels=tiff_levels),
+    Format(".ome.tif", write_ome_tiff, share=0.03, floats=True, levels=ome_levels),
+    Format(".png", write_png, check_png, share=0.03),
+    Format(".npy", write_npy, share=1.0, floats=True),
+    Format(".ome.zarr", write_zarr, share=0.1, floats=True, levels=level_count),
+    Format(".zarr", write_zarr, share=0.1, floats=True, levels=level_count),
+    Format(".nii.gz", write_nifti, check_nifti, "nibabel", share=0.03),
+    Format(".nii", write_nifti, check_nifti, "nibabel", share=1.0),
+    Format(".seg.nrrd", write_seg_nrrd, check_seg, share=0.03, holds=_SEGMENTS),
+    Format(".nrrd", write_nrrd, share=0.03),
+    Format(".dcm", write_dicom_seg, check_series, "highdicom", share=0.13, holds=_SEGMENTS),
+    Format(".geojson", write_geojson, per_object=2000, holds=_OUTLINES),
+    Format(".coco.json", write_coco, per_object=1500, holds=_OUTLINES),
+    Format(".roi.zip", write_rois, check_rois, "roifile", per_object=500, holds=_OUTLINES),
+    Format(".csv", write_csv, per_object=150, holds=_TABLE),
 )
 _ALIASES = {".tiff": ".tif", ".ome.tiff": ".ome.tif", ".json": ".coco.json"}
 

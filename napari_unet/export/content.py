@@ -13,6 +13,7 @@ import numpy as np
 from napari_unet.config import MAX_CLASSES, PALETTE, SegClass, class_table
 from napari_unet.io import Image
 from napari_unet.run import BadInput
+from napari_unet.units import PIXEL, full_name
 
 Band = tuple[tuple[Any, ...], np.ndarray]
 Color = tuple[int, int, int]
@@ -30,7 +31,7 @@ class Content:
     dtype: np.dtype
     axes: str
     spacing: tuple[float, ...] | None = None
-    unit: str = "pixel"
+    unit: str = PIXEL  # by its full name
     mask: Any = None  # the class of each pixel; None where classes are not known
     objects: Any = None  # the number of each pixel's object; None where they are not known
     classes: tuple[SegClass, ...] = ()
@@ -134,12 +135,15 @@ def spatial_axes(shape: tuple[int, ...], like: Any, path: Path) -> str:
     return "TZYX"[-len(shape) :]
 
 
-def bands(data: Any, height: int = BAND) -> Iterator[Band]:
-    """Read an array a band of rows at a time, so that memory stays flat."""
-    for outer in np.ndindex(tuple(data.shape[:-2])):
+def bands(data: Any, height: int = BAND, within: tuple[int, ...] = ()) -> Iterator[Band]:
+    """Read an array, or the part of it at some first indices, a band of rows at a time.
+
+    So memory stays flat; lazy arrays may read all of a part that is taken out beforehand.
+    """
+    for outer in np.ndindex(tuple(data.shape[len(within) : -2])):
         for top in range(0, data.shape[-2], height):
             where = (*outer, slice(top, top + height))
-            yield where, np.asarray(data[where])
+            yield where, np.asarray(data[(*within, *where)])
 
 
 def rgb(color: str) -> Color:
@@ -151,7 +155,7 @@ def rgb(color: str) -> Color:
 def _like(content: Content, like: Any) -> Content:
     if not isinstance(like, Image):
         return content
-    return replace(content, spacing=like.spacing, unit=like.unit, image=like)
+    return replace(content, spacing=like.spacing, unit=full_name(like.unit), image=like)
 
 
 def _integers(array: Any, path: Path) -> Any:

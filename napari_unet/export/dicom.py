@@ -12,7 +12,7 @@ from napari_unet import __version__
 from napari_unet.atomic import atomic_file
 from napari_unet.export.content import Content, rgb
 from napari_unet.export.labels import Label, labels_of
-from napari_unet.formats.dicom import is_dicom, is_series, series_files
+from napari_unet.formats.dicom import is_dicom, is_one_file, is_series, series_files
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
@@ -79,19 +79,32 @@ def _segmentation(content: Content, headers: list[Any], labels: list[Label]) -> 
 
 
 def check_series(path: Path, content: Content) -> None:
-    """Refuse a mask of anything but a DICOM series."""
+    """Refuse a mask of anything but a DICOM series that has a file for each plane."""
     source = content.image.path if content.image else None
     if source is None or not (is_series(source) if source.is_dir() else is_dicom(source)):
         raise BadInput(
             f"{path} needs the DICOM series that the mask was made from: "
             "give it as the image, or choose .nii.gz or .nrrd."
         )
+    if is_one_file(source, content.planes):
+        raise BadInput(_of_frames(path, source))
+    if "T" in content.axes:
+        raise BadInput(f"{path} cannot hold time points: choose .nii.gz, .nrrd or .zarr.")
+
+
+def _of_frames(path: Path, source: Path) -> str:
+    return (
+        f"{path} cannot be made of {source}, whose planes are frames of one file: segmentations "
+        "are written for series with a file for each plane; choose .nii.gz or .nrrd."
+    )
 
 
 def _headers(path: Path, content: Content, files: list[Path]) -> list[Any]:
     """The headers of the source files, which must be those of the mask's planes."""
     pydicom = optional("pydicom", str(path))
-    if "T" in content.axes or len(files) != content.planes:
+    if len(files) == 1 < content.planes:
+        raise BadInput(_of_frames(path, files[0]))
+    if len(files) != content.planes:
         raise BadInput(
             f"{path} would hold {content.planes} planes, but its DICOM series has {len(files)} "
             "files: give the series the mask was made from."

@@ -13,14 +13,8 @@ from napari_unet.export.content import Content
 from napari_unet.export.labels import labels_of
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
+from napari_unet.units import PIXEL, factor
 
-_MILLIMETERS = {
-    "nanometer": 1e-6,
-    "micrometer": 1e-3,
-    "millimeter": 1.0,
-    "centimeter": 10.0,
-    "meter": 1e3,
-}
 _LONGEST = 32767  # of an axis of a NIfTI
 _COMMENT = 6  # the code of a text in a NIfTI's header
 _SCANNER = 1  # the code of coordinates as the scanner had them
@@ -54,8 +48,8 @@ def lps_matrix(content: Content) -> np.ndarray:
     """
     affine = content.image.affine if content.image else None
     if affine is None:
-        factor = _MILLIMETERS.get(content.unit, 1.0)
-        steps = (1.0,) * (3 - len(content.space)) + tuple(s * factor for s in content.steps)
+        scale = 1.0 if content.unit == PIXEL else factor(content.unit, "millimeter")
+        steps = (1.0,) * (3 - len(content.space)) + tuple(s * scale for s in content.steps)
         return np.diag([*steps[::-1], 1.0])
     known = np.asarray(affine, np.float64)
     full = np.eye(4)
@@ -101,7 +95,8 @@ def _placed(nibabel: Any, volume: np.ndarray, content: Content) -> Any:
     # Both are given: some programs look at the one, some at the other.
     image.set_qform(affine, _SCANNER)
     image.set_sform(affine, _SCANNER)
-    image.header.set_xyzt_units("mm")
+    known = content.unit != PIXEL or (content.image is not None and content.image.affine)
+    image.header.set_xyzt_units("mm" if known else "unknown")
     return image
 
 
@@ -110,7 +105,11 @@ def _source_header(nibabel: Any, content: Content) -> Any:
     path = content.image.path if content.image else None
     if path is None or not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
-    header = nibabel.Nifti1Header.from_header(nibabel.load(path).header, check=False)
+    try:
+        stored = nibabel.load(path).header
+    except (OSError, nibabel.filebasedimages.ImageFileError):  # moved away since, or replaced
+        return None
+    header = nibabel.Nifti1Header.from_header(stored, check=False)
     header.extensions.clear()
     header["cal_min"] = header["cal_max"] = 0
     return header

@@ -60,6 +60,9 @@ def _cases(image: Image | str | Path, mask: Any) -> Iterator[tuple[str, Image, n
     """Name, image and mask of each time point."""
     one = image if isinstance(image, Image) else read_image(image)
     labels = read_mask(mask) if isinstance(mask, str | Path) else np.asarray(mask)
+    if labels.dtype.kind not in "biu":
+        raise BadInput(f"The mask of {one.name} holds {labels.dtype}: give an integer mask.")
+    labels = labels.astype(np.uint8) if labels.dtype.kind == "b" else labels
     if labels.shape != one.spatial_shape:
         raise BadInput(
             f"The mask of {one.name} has the shape {labels.shape}, the image "

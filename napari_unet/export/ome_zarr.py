@@ -11,6 +11,7 @@ from napari_unet.atomic import atomic_folder
 from napari_unet.export.content import Content, bands, rgb
 from napari_unet.export.labels import Label, labels_of
 from napari_unet.export.pyramid import level_count, level_shape
+from napari_unet.units import PIXEL
 
 _CHUNK = 1024
 _KINDS = {"C": "channel", "T": "time"}
@@ -51,7 +52,7 @@ def _write_level(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype,
 
 def _multiscale(content: Content, path: Path, levels: int) -> dict[str, Any]:
     axes = [{"name": a.lower(), "type": _KINDS.get(a, "space")} for a in content.axes]
-    if content.unit != "pixel":
+    if content.unit != PIXEL:
         axes = [a | {"unit": content.unit} if a["type"] == "space" else a for a in axes]
     return {
         "version": "0.4",

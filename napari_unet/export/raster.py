@@ -13,17 +13,10 @@ from napari_unet.config import PALETTE, SegClass
 from napari_unet.export.content import Content, bands, rgb
 from napari_unet.export.pyramid import level_count, level_shape
 from napari_unet.run import BadInput
+from napari_unet.units import PIXEL, SYMBOLS, factor
 
 _TILE = 256
 _TILED_FROM = 2048 * 2048  # pixels of a plane; smaller files are read whole anyway
-_PER_CENTIMETER = {"micrometer": 1e4, "nanometer": 1e7, "millimeter": 10.0, "centimeter": 1.0}
-_OME_UNITS = {
-    "micrometer": "\u00b5m",
-    "nanometer": "nm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-}
 
 
 def write_tiff(path: Path, content: Content, overwrite: bool) -> None:
@@ -37,10 +30,10 @@ def write_tiff(path: Path, content: Content, overwrite: bool) -> None:
 def write_ome_tiff(path: Path, content: Content, overwrite: bool) -> None:
     """Write an OME-TIFF with physical sizes, and the names of the classes as an annotation."""
     metadata: dict[str, Any] = {"axes": content.axes}
-    if content.unit != "pixel":
+    if content.unit != PIXEL:
         for axis, size in zip(content.space, content.steps, strict=True):
             metadata[f"PhysicalSize{axis}"] = size
-            metadata[f"PhysicalSize{axis}Unit"] = _OME_UNITS.get(content.unit, content.unit)
+            metadata[f"PhysicalSize{axis}Unit"] = SYMBOLS[content.unit]
     if content.classes and content.objects is None:
         metadata["MapAnnotation"] = {
             "Namespace": "napari-unet/classes",
@@ -104,9 +97,10 @@ def _tiles(content: Content, level: int) -> Iterator[np.ndarray]:
 
 def _resolution(content: Content, level: int) -> dict[str, Any]:
     """Pixels per centimetre, the one way a plain TIFF has to say how large a pixel is."""
-    if content.unit not in _PER_CENTIMETER:
+    if content.unit == PIXEL:
         return {}
-    y, x = (_PER_CENTIMETER[content.unit] / (step * 2**level) for step in content.steps[-2:])
+    many = factor("centimeter", content.unit)
+    y, x = (many / (step * 2**level) for step in content.steps[-2:])
     return {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
 
 

@@ -159,7 +159,7 @@ def _intensities(objects: Objects, image: Any) -> Columns:
     for channel in range(image.shape[0]):
         total = np.zeros(len(objects))
         low, high = np.full(len(objects), np.inf), np.full(len(objects), -np.inf)
-        for item, sums, least, most in _bright(objects.runs, image[channel]):
+        for item, sums, least, most in _bright(objects.runs, image, channel):
             np.add.at(total, item, sums)
             np.minimum.at(low, item, least)
             np.maximum.at(high, item, most)
@@ -168,11 +168,11 @@ def _intensities(objects: Objects, image: Any) -> Columns:
     return columns
 
 
-def _bright(runs: Runs, image: Any) -> Iterator[tuple[np.ndarray, ...]]:
-    """Object, sum, minimum and maximum of each run, a band of the image at a time."""
-    outer = tuple(image.shape[:-2])
+def _bright(runs: Runs, image: Any, channel: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Object, sum, minimum and maximum of each run in a channel, a band of it at a time."""
+    outer = tuple(image.shape[1:-2])
     place = runs.plane.astype(np.int64) * image.shape[-2] + runs.row
-    for where, band in bands(image, _ROWS):
+    for where, band in bands(image, _ROWS, (channel,)):
         plane = int(np.ravel_multi_index(where[:-1], outer)) if outer else 0
         top = plane * image.shape[-2] + where[-1].start
         first, last = np.searchsorted(place, [top, top + band.shape[0]])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from napari_unet.formats.arrays import is_zarr, read_npy, read_zarr
 from napari_unet.formats.dicom import is_dicom, is_series, read_dicom
 from napari_unet.formats.medical import NIFTI, NRRD, NRRD_MAGIC, read_nifti, read_nrrd
 from napari_unet.formats.pictures import read_picture
-from napari_unet.formats.raw import LAZY_BYTES, Raw, head, lazy_array, reading
+from napari_unet.formats.raw import LAZY_BYTES, Raw, head, lazy_array, quiet, reading
 from napari_unet.formats.slides import SLIDES, is_slide, read_slide
 from napari_unet.formats.tiff import TIFF_MAGIC, read_tiff
 from napari_unet.run import BadInput
@@ -35,8 +34,7 @@ def read_raw(path: Path, as_mask: bool = False) -> Raw:
     """Open a file by what it holds, not by its suffix; as a mask, palette images give indices."""
     if not path.exists():
         raise BadInput(f"{path} does not exist: check the name.")
-    with reading(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about metadata; what matters is raised or checked here
+    with quiet, reading(path):  # what matters is raised or checked here
         if path.is_dir():
             return _read_folder(path, as_mask)
         magic = head(path, 8)

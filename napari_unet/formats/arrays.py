@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_unet.axes import UNNAMED
-from napari_unet.formats.raw import Raw, is_large, lazy_array, named_unit, positive, squeezed
+from napari_unet.formats.raw import Raw, is_large, lazy_array, positive, squeezed
 from napari_unet.run import BadInput
+from napari_unet.units import in_one_unit
 
 _ZARR_METADATA = (".zarray", ".zgroup", "zarr.json")
 _ZARR_OTHER = (*_ZARR_METADATA, ".zattrs", ".zmetadata")
@@ -38,7 +39,7 @@ class _Found:
     levels: tuple[Any, ...]
     axes: str | None
     scale: Sequence[float] = ()
-    unit: str = "pixel"
+    units: dict[str, str] = field(default_factory=dict)  # by axis
 
 
 def read_zarr(path: Path, as_mask: bool) -> Raw:
@@ -50,9 +51,10 @@ def read_zarr(path: Path, as_mask: bool) -> Raw:
     # Chunks of zeros may be absent, so a mask may have none at all; an image would be blank.
     if not as_mask and not _has_chunks(path / first.path):
         raise BadInput(f"{path} holds no pixels, all its chunks are missing: get a fresh copy.")
-    spacing = positive(dict(zip(found.axes or "", found.scale, strict=False)))
+    sizes = positive(dict(zip(found.axes or "", found.scale, strict=False)))
+    spacing, unit = in_one_unit({a: n for a, n in sizes.items() if a in "ZYX"}, found.units)
     data, *coarser = (lazy_array(level, path) for level in found.levels)
-    return squeezed(Raw(data, found.axes, spacing, found.unit, coarser=tuple(coarser)))
+    return squeezed(Raw(data, found.axes, spacing, unit, coarser=tuple(coarser)))
 
 
 def _in_zarr(node: Any, path: Path) -> _Found:
@@ -92,13 +94,13 @@ def _multiscales(node: Any) -> dict[str, Any] | None:
 
 def _levels(node: Any, scales: dict[str, Any]) -> _Found:
     axes = [a if isinstance(a, dict) else {"name": a} for a in scales.get("axes", [])]
-    units = [a["unit"] for a in axes if a.get("type") == "space" and "unit" in a]
+    units = {str(a["name"]).upper(): a["unit"] for a in axes if "unit" in a}
     names = _letters([a["name"] for a in axes]) if axes else "TCZYX"  # as versions before 0.3 do
     # What is said of one level comes before what is said of all of them.
     steps = [t["scale"] for part in (scales["datasets"][0], scales) for t in _scalings(part)]
     scale = [math.prod(step) for step in zip(*steps, strict=False)]
     levels = tuple(node[level["path"]] for level in scales["datasets"])
-    return _Found(levels, names, scale, named_unit(units[-1] if units else None))
+    return _Found(levels, names, scale, units)
 
 
 def _scalings(part: dict[str, Any]) -> list[dict[str, Any]]:

@@ -65,6 +65,15 @@ def is_series(folder: Path) -> bool:
     return any(is_dicom(file) for file in likely)
 
 
+def is_one_file(path: Path, planes: int) -> bool:
+    """Whether an image of so many planes is one file of frames, as far as a quick look can tell."""
+    if path.is_dir():
+        return len(_files(path)) < planes
+    with telling(path):
+        header = _header(path)
+    return header is not None and int(header.get("NumberOfFrames") or 1) > 1
+
+
 def series_files(path: Path) -> list[Path]:
     """The files of the series at a path, a folder or one of its files, in the order of the planes.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import io
 import logging
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,6 @@ import numpy as np
 from napari_unet.formats.raw import (
     Raw,
     check_size,
-    head,
     is_large,
     lazy_array,
     n_bytes,
@@ -25,6 +25,7 @@ from napari_unet.formats.raw import (
 )
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
+from napari_unet.units import PIXEL, factor, full_name
 
 NIFTI = (".nii", ".nii.gz")
 NRRD = (".nrrd", ".nhdr")
@@ -32,7 +33,9 @@ NRRD_MAGIC = b"NRRD"
 
 _WHOLE_BYTES = 4 * 2**30  # of what is compressed as one piece, and so has to be unpacked as one
 _SQUEEZE = 1032  # times: smaller than that, deflate makes nothing
-_HEADER = 2**20  # bytes in which an NRRD header ends
+_HEADER = 2**26  # bytes in which an NRRD header ends; one that names 200,000 objects does
+_PART = 2**20  # of it that is read at a time
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
 _RAS = (-1, -1, 1)
 _SPACES = {
     "left-posterior-superior": (1, 1, 1),
@@ -42,7 +45,6 @@ _SPACES = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
-_MILLIMETERS = {"mm": 1.0, "micron": 1e-3, "um": 1e-3, "\u00b5m": 1e-3, "cm": 10.0, "meter": 1e3}
 _DOMAIN = ("domain", "space")
 
 
@@ -97,7 +99,8 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _nifti_placed(raw: Raw, image: Any) -> Raw:
-    scale = _MILLIMETERS.get(image.header.get_xyzt_units()[0], 1.0)
+    unit = full_name(image.header.get_xyzt_units()[0])
+    scale = 1.0 if unit == PIXEL else factor(unit, "millimeter")  # as others take it
     matrix = turned(np.asarray(image.affine, float), _RAS)
     if scale != 1:
         matrix[:3] *= scale
@@ -170,13 +173,9 @@ def _check_unpacks(path: Path, n: int) -> None:
 def read_nrrd(path: Path) -> Raw:
     """Read an NRRD, its pixels in the same file or in one beside it."""
     nrrd = optional("nrrd", f"{path} is NRRD and")
-    text = head(path, _HEADER)
-    ends = [i + len(e) for e in (b"\n\n", b"\r\n\r\n") if (i := text.find(e)) >= 0]
-    if not ends and len(text) == _HEADER:
-        raise ValueError("its header has no end")
-    start = min(ends, default=len(text))
+    text = _nrrd_header(path)
     try:
-        header = nrrd.read_header(io.BytesIO(text[:start]))
+        header = nrrd.read_header(io.BytesIO(text))
         # What type that is, pynrrd tells by reading.
         plain = {"type": header["type"], "dimension": 1, "sizes": np.array([1]), "encoding": "raw"}
         about = plain | {k: header[k] for k in ("endian",) if k in header}
@@ -185,8 +184,22 @@ def read_nrrd(path: Path) -> Raw:
         raise ValueError(str(error)) from error
     file = _data_file(path, header)
     shape = tuple(int(n) for n in header["sizes"][::-1])
-    data = _nrrd_pixels(file, header, 0 if file != path else start, shape, dtype)
+    data = _nrrd_pixels(file, header, 0 if file != path else len(text), shape, dtype)
     return _nrrd_placed(data, header)
+
+
+def _nrrd_header(path: Path) -> bytes:
+    """All up to the first empty line, that included, or the whole file if there is none."""
+    text = bytearray()
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            seen = max(0, len(text) - 3)  # an empty line may lie across two parts
+            text += part
+            if end := _HEADER_END.search(text, seen):
+                return bytes(text[: end.end()])
+            if len(text) >= _HEADER:
+                raise ValueError("its header has no end")
+    return bytes(text)
 
 
 def _data_file(path: Path, header: dict[str, Any]) -> Path:
@@ -251,27 +264,36 @@ def _nrrd_placed(data: Any, header: dict[str, Any]) -> Raw:
         letters[i] = letter
     axes = "".join(reversed(letters)) if 2 <= len(spatial) <= 3 else None
     raw = Raw(data, axes)
-    scale = _MILLIMETERS.get(str(next(iter(header.get("space units", ())), "mm")).lower(), 1.0)
+    unit = _nrrd_unit(header, spatial)
     vectors = None if directions is None else np.array([directions[i] for i in spatial], float)
     signs = _SPACES.get(str(header.get("space", "")).lower())
-    if vectors is not None and vectors.shape == (3, 3) and signs is not None:
+    if vectors is not None and vectors.shape == (3, 3) and signs is not None and unit != PIXEL:
         matrix = np.eye(4)
         matrix[:3, :3] = vectors.T
         matrix[:3, 3] = header.get("space origin", np.zeros(3))
-        matrix[:3] *= scale
+        if unit != "millimeter":
+            matrix[:3] *= factor(unit, "millimeter")
         return placed(raw, turned(matrix, signs))
-    return _nrrd_spaced(raw, header, spatial, vectors, scale)
+    return _nrrd_spaced(raw, header, spatial, vectors, unit)
+
+
+def _nrrd_unit(header: dict[str, Any], spatial: list[int]) -> str:
+    """The full name of the unit of lengths: millimetres, as others take it, if none is said."""
+    said = [str(unit) for unit in header.get("space units", ())]
+    if not said and "units" in header:
+        said = [str(header["units"][i]) for i in spatial]
+    return full_name(said[0]) if any(said) else "millimeter"
 
 
 def _nrrd_spaced(
-    raw: Raw, header: dict[str, Any], spatial: list[int], vectors: Any, scale: float
+    raw: Raw, header: dict[str, Any], spatial: list[int], vectors: Any, unit: str
 ) -> Raw:
     """With pixel sizes, where there are no more than that."""
     if vectors is not None:
-        sizes = np.linalg.norm(vectors, axis=1) * scale
+        sizes = np.linalg.norm(vectors, axis=1)
     elif "spacings" in header:
         sizes = np.asarray(header["spacings"], float)[spatial]
     else:
         return raw
     spacing = positive(dict(zip("XYZ", sizes.tolist(), strict=False)))
-    return Raw(raw.data, raw.axes, spacing, "millimeter" if spacing else "pixel")
+    return Raw(raw.data, raw.axes, spacing, unit if spacing else PIXEL)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.formats.raw import reading
+from napari_unet.formats.raw import quiet, reading
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
 
 _SAME_PLACE = 1e-4  # millimetres
 _SAME_ANGLE = 1e-3
 _OFF = 0.05  # of the distance between two slices: how far one may lie from where it should
-_QUIET = threading.RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +46,7 @@ class Plane:
 def telling(where: Path) -> Iterator[None]:
     """Turn what pydicom raises over damaged DICOM into one sentence, and its warnings into none."""
     errors = optional("pydicom.errors", f"{where} is DICOM and")
-    with _QUIET, reading(where), warnings.catch_warnings():  # filters of warnings are global
-        warnings.simplefilter("ignore")
+    with quiet, reading(where):
         try:
             yield
         except (errors.InvalidDicomError, errors.BytesLengthException) as error:

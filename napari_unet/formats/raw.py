@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,6 @@ LAZY_BYTES = 256 * 2**20
 
 _MAX_BYTES = 2**43  # no file on a user's disk; a header that claims more is broken or hostile
 _CHUNK = "4MiB"  # so small that one patch of a large image is read quickly
-_MICROMETERS = ("um", "\u00b5m", "\u03bcm", "\\u00b5m", "\\u00B5m", "micron", "microns")
 # What decoders raise when fed damaged or hostile bytes; no user shall read it as a traceback.
 _DAMAGE = (
     OSError,
@@ -74,6 +75,34 @@ def reading(where: str | Path) -> Iterator[None]:
         ) from error
 
 
+class _Quiet:
+    """Keep warnings off the terminal, such as those about metadata, for as long as anybody reads.
+
+    Their filters are global: the first to come sets them, the last to go puts back what was.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._kept = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._kept = warnings.catch_warnings()
+                self._kept.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_about: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._kept.__exit__(None, None, None)
+
+
+quiet = _Quiet()
+
+
 class Stored:
     """An array on disk whose damage is told in a sentence, even if it shows only when read."""
 
@@ -125,12 +154,6 @@ def head(path: Path, n: int) -> bytes:
     """The first bytes of a file."""
     with path.open("rb") as file:
         return file.read(n)
-
-
-def named_unit(name: Any) -> str:
-    """The unit as it is called here, whatever way a file writes it."""
-    unit = str(name or "pixel").strip()
-    return "micrometer" if unit in _MICROMETERS else unit
 
 
 def positive(sizes: dict[str, Any]) -> dict[str, float]:

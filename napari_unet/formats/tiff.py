@@ -21,10 +21,10 @@ from napari_unet.formats.raw import (
     is_large,
     lazy,
     lazy_array,
-    named_unit,
     positive,
     squeezed,
 )
+from napari_unet.units import full_name, in_one_unit
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -186,9 +186,9 @@ def _ome_spacing(xml: str) -> tuple[dict[str, float], str]:
 
     for pixels in ElementTree.fromstring(xml).iter():
         if pixels.tag.endswith("}Pixels"):
-            sizes = {a: pixels.get(f"PhysicalSize{a}") for a in "ZYX"}
-            unit = pixels.get("PhysicalSizeXUnit", "\u00b5m" if sizes["X"] else "pixel")
-            return positive(sizes), named_unit(unit)
+            sizes = positive({a: pixels.get(f"PhysicalSize{a}") for a in "ZYX"})
+            units = {a: pixels.get(f"PhysicalSize{a}Unit", "micrometer") for a in sizes}
+            return in_one_unit(sizes, units)
     return {}, "pixel"
 
 
@@ -199,4 +199,4 @@ def _imagej_spacing(metadata: dict[str, Any], page: Any) -> tuple[dict[str, floa
             if tag in page.tags:
                 pixels, length = page.tags[tag].value
                 sizes[axis] = length / pixels if pixels else None
-    return positive(sizes), named_unit(metadata.get("unit"))
+    return positive(sizes), full_name(metadata.get("unit"))

@@ -11,12 +11,9 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QMessageBox, QWidget
 from napari_unet.cards import CARD, library_folder
 from napari_unet.gui.parts import named
 from napari_unet.run import BadInput
+from napari_unet.suffixes import MASKS, MODELS, ZIP
 
-MODEL_FORMATS = {
-    "For napari-unet (*.zip)": ".zip",
-    "For the BioImage Model Zoo and napari-unet (*.bioimageio.zip)": ".bioimageio.zip",
-    "ONNX, for programs without PyTorch (*.onnx)": ".onnx",
-}
+MODEL_FORMATS = {f"{name} (*{suffix})": suffix for suffix, name in MODELS.items()}
 _LAST_FORMAT, _LAST_FOLDER = "export/format", "export/folder"
 _YES = QMessageBox.StandardButton.Yes
 
@@ -30,10 +27,10 @@ def ask_model(parent: QWidget) -> Path | None:
 
 def ask_export(parent: QWidget, name: str) -> tuple[Path, str] | None:
     """Where to export a model, and the suffix of its format; None if they cancel."""
-    start = str(Path.home() / f"{name}.zip")
+    start = str(Path.home() / f"{name}{ZIP}")
     title, kinds = "Export the model", ";;".join(MODEL_FORMATS)
     found, chosen = QFileDialog.getSaveFileName(parent, title, start, kinds)
-    return (Path(found), MODEL_FORMATS.get(chosen, ".zip")) if found else None
+    return (Path(found), MODEL_FORMATS.get(chosen, ZIP)) if found else None
 
 
 def ask_folder(parent: QWidget, title: str) -> Path | None:
@@ -71,10 +68,8 @@ class ExportDialog(QFileDialog):
     """A dialog that saves a mask in any format, and says in a line what the file will hold."""
 
     def __init__(self, parent: QWidget, name: str, describe: Callable[[Path], str]) -> None:
-        from napari_unet.export import FORMATS
-
         super().__init__(parent, "Export the mask")
-        self._suffixes = {f"{f.name} (*{f.suffix})": f.suffix for f in FORMATS}
+        self._suffixes = {f"{kind} (*{suffix})": suffix for suffix, kind in MASKS.items()}
         self._describe = describe
         file = library_folder().parent / "window.ini"
         self._settings = QSettings(str(file), QSettings.Format.IniFormat)

@@ -41,6 +41,7 @@ from napari_unet.gui.parts import follow
 from napari_unet.gui.shelf import ENTRY, Shelf, entries
 from napari_unet.gui.workspace import Workspace
 from napari_unet.run import BadInput
+from napari_unet.suffixes import ONNX, PACKAGE
 
 Done = tuple[str, str | None]  # what came of it, and the name of the model to choose then
 
@@ -334,7 +335,7 @@ def _sentence(name: str, parent: QWidget) -> QLabel:
 
 def _with_suffix(path: Path, suffix: str) -> Path:
     """A file's name with the suffix of the format chosen, unless it names another of its own."""
-    if path.name.lower().endswith((suffix, ".bioimageio.zip", ".onnx")):
+    if path.name.lower().endswith((suffix, PACKAGE, ONNX)):
         return path
     stem = path.stem if is_zip(path) else path.name
     return path.with_name(stem + suffix)

@@ -226,17 +226,15 @@ class SegmentDock(QWidget):
 
     def _write(self) -> None:
         from napari_unet.export import describe, export_labels
-        from napari_unet.io import Image as Source
+        from napari_unet.io import viewed_image
 
         image = self._work.image
         result = self._masks.of(image)
         if image is None or result is None:
             raise BadInput("This image has no mask yet; segment it first.")
         picture = result.picture
-        axes = "C" + "TZYX"[-len(picture.shape) :]
-        spacing = picture.spacing or (1.0,) * len(picture.shape)
-        file, affine = file_and_affine(image)
-        like = Source(picture.pixels, axes, picture.name, axes, spacing, picture.unit, file, affine)
+        place = file_and_affine(image)
+        like = viewed_image(picture.pixels, picture.name, picture.spacing, picture.unit, *place)
         objects = result.objects if self._as_objects else None
         number = None if objects is None else int(objects.max(initial=0))
         about = partial(

@@ -7,8 +7,7 @@ from pathlib import Path
 from napari_unet.config import Credits
 from napari_unet.library import Model, check_place, load_model
 from napari_unet.run import BadInput
-
-ONNX, PACKAGE = ".onnx", ".bioimageio.zip"
+from napari_unet.suffixes import ONNX, PACKAGE
 
 
 def export_model(

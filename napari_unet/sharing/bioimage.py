@@ -23,7 +23,7 @@ from napari_unet.models.outputs import network, with_probabilities
 from napari_unet.normalise import measure
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
-from napari_unet.sharing.onnx import INPUT, OPSET, OUTPUT, write_onnx
+from napari_unet.sharing.onnx import INPUT, OPSET, OUTPUT, output_names, write_onnx
 from napari_unet.sharing.readme import package_readme
 from napari_unet.sharing.source import network_source
 from napari_unet.sharing.trial import Axis, axes_of, draw_cover, trial_image
@@ -192,8 +192,7 @@ def _preparation(v0_5: Any, model: Model, axes: list[Axis]) -> list[Any]:
 
 
 def _output(v0_5: Any, model: Model, axes: list[Axis], folder: Path) -> Any:
-    names = [c.name for c in model.card.outputs]
-    channels = names if len(names) == 1 else ["background", *names]
+    channels = output_names(model.card)
     spatial = [
         (v0_5.SpaceOutputAxisWithHalo if axis.halo else v0_5.SpaceOutputAxis)(
             id=axis.name,

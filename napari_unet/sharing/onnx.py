@@ -45,13 +45,18 @@ def describe_tensors(card: Card) -> str:
     """What goes into the network and what comes out of it, in sentences."""
     low, high = card.percentiles
     spatial = "Y, X" if card.net.ndim == 2 else "Z, Y, X"
-    names = [c.name for c in card.outputs]
-    out = names if len(names) == 1 else ["background", *names]
+    out = ", ".join(output_names(card))
     return (
         f"Input: images (N, C, {spatial}), float32, each channel of each image brought to the "
         f"scale on which its percentile {low:g} is -1 and its percentile {high:g} is 1, then "
-        f"clipped to -4 and 4. Output: probabilities (N, K, {spatial}) of {', '.join(out)}."
+        f"clipped to -4 and 4. Output: probabilities (N, K, {spatial}) of {out}."
     )
+
+
+def output_names(card: Card) -> list[str]:
+    """What the channels of the output are: one class alone, or the background and the classes."""
+    names = [c.name for c in card.outputs]
+    return names if len(names) == 1 else ["background", *names]
 
 
 def _exported(net: Net) -> Any:

@@ -13,11 +13,11 @@ from napari_unet.config import SegClass
 from napari_unet.models import Net
 from napari_unet.normalise import Stats
 from napari_unet.samples import cells, volume
+from napari_unet.units import PIXEL, full_name
 
 EDGE = {2: 128, 3: 32}  # of a test image, at least
 COVER_EDGE = 256
 HALO_STEPS = 2  # in a volume: all that a net can see would leave little of any tile
-UNITS = ("micrometer", "nanometer", "millimeter", "centimeter", "meter", "angstrom", "picometer")
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,19 @@ class Axis:
 def axes_of(card: Card, net: Net) -> list[Axis]:
     """The spatial axes of the network, the slowest first."""
     ndim = net.config.ndim
-    unit = card.unit if card.unit in UNITS and len(card.spacing) == ndim else None
-    spacing = card.spacing if unit else (1.0,) * ndim
+    unit = full_name(card.unit)
+    known = unit != PIXEL and len(card.spacing) == ndim
+    spacing = card.spacing if known else (1.0,) * ndim
     rows = zip("zyx"[-ndim:], net.stride, net.halo, spacing, strict=True)
     return [
-        # Sizes are multiplied and divided by the scale elsewhere, which is exact in 24 bits.
-        Axis(name, step, _halo(name, ndim, step, reach), float(np.float32(scale)), unit)
+        Axis(
+            name,
+            step,
+            _halo(name, ndim, step, reach),
+            # Sizes are multiplied and divided by it elsewhere, which is exact in 24 bits.
+            float(np.float32(scale)),
+            unit if known else None,
+        )
         for name, step, reach, scale in rows
     ]
 

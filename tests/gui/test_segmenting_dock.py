@@ -210,6 +210,22 @@ def test_what_is_shown_is_exported(open_window, image, monkeypatch, tmp_path, ki
     assert window.text("segment.status") == f"Written to {file}"
 
 
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".nii.gz", ".csv"])
+def test_masks_of_volumes_in_time_are_exported(open_window, monkeypatch, tmp_path, suffix):
+    if suffix == ".nii.gz":
+        pytest.importorskip("nibabel")
+    file = tmp_path / f"mask{suffix}"
+    monkeypatch.setattr("napari_unet.gui.segment.ask_file", lambda *_: file)
+    window = learned(open_window, halves(2, 3, 64, 96))
+    segment(window)
+    window.until(lambda: window.find("segment.export").isEnabled())
+
+    window.click("segment.export")
+
+    assert window.text("segment.status") == f"Written to {file}"
+    assert file.exists()
+
+
 def test_objects_are_exported_with_their_class_and_described_beforehand(
     open_window, image, monkeypatch, tmp_path
 ):
