@@ -58,10 +58,8 @@ def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace
 
     in_numbers = format_of(f".{arguments.format}").keeps_numbers
     for key in keys:
-        labels, classes = (
-            _labels(project, key, arguments.painted),
-            _classes(project, key, arguments),
-        )
+        labels = _labels(project, key, arguments.painted)
+        classes = _classes(project, key, arguments)
         if arguments.painted and not in_numbers:
             labels = np.where(labels == BACKGROUND, 0, labels)
         file = arguments.out / f"{plain_name(project.images[key].name)}.{arguments.format}"

@@ -29,6 +29,7 @@ from napari_unet.config import UNLABELLED, Role
 from napari_unet.gui.jobs import Failure, notify
 from napari_unet.gui.placing import matrix_of
 from napari_unet.io import Image as Pixels
+from napari_unet.io import viewed_image
 from napari_unet.pictures import Picture
 from napari_unet.project import NotSaved, Project, Saved, create_project, open_project
 from napari_unet.records import now, remember, scratch_place
@@ -501,19 +502,8 @@ def _file_of(image: Image) -> Path | None:
 
 def _pixels_of(image: Image, picture: Picture) -> Pixels:
     """A picture as one that was read from a file."""
-    axes = "C" + "TZYX"[-len(picture.shape) :]
-    n = axes.count("Z") + 2
-    spacing = picture.spacing[-n:] or (1.0,) * n
-    return Pixels(
-        picture.pixels,
-        axes,
-        image.name,
-        axes,
-        spacing,
-        picture.unit,
-        _file_of(image),
-        coarser=picture.coarser,
-    )
+    known = (picture.spacing, picture.unit, _file_of(image))
+    return viewed_image(picture.pixels, image.name, *known, coarser=picture.coarser)
 
 
 def _known_of(image: Image, picture: Picture) -> dict[str, Any]:

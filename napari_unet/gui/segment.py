@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from napari.layers import Image
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -25,6 +28,8 @@ from napari_unet.gui.model_choice import IN_USE, ModelChoice
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.placing import file_and_affine
 from napari_unet.gui.workspace import Workspace, name_of
+from napari_unet.io import Image as Source
+from napari_unet.io import viewed_image
 from napari_unet.pictures import Picture
 from napari_unet.records import now
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
@@ -53,6 +58,14 @@ NO_MODEL = "Train a model first, or choose one above."
 OUTLINE = 2  # pixels
 DRAW_SECONDS = 0.3  # between two drawings of a result that grows
 ADVANCED = ("flips", "tile", "head", "device", "precision")
+
+
+@dataclass(frozen=True, eq=False)
+class Exported(Event):
+    """The mask of an image is in a file."""
+
+    path: Path
+    image: Image
 
 
 class SegmentDock(QWidget):
@@ -225,8 +238,7 @@ class SegmentDock(QWidget):
         self._try(self._write)
 
     def _write(self) -> None:
-        from napari_unet.export import describe, export_labels
-        from napari_unet.io import viewed_image
+        from napari_unet.export import describe
 
         image = self._work.image
         result = self._masks.of(image)
@@ -243,10 +255,13 @@ class SegmentDock(QWidget):
         path = ask_file(self, f"{image.name}-mask", about)
         if path is None:
             return
-        # The dialog has asked whether to replace what is there.
-        export_labels(path, result.labels, like, result.classes, True, objects)
-        self._status.setText(f"Written to {path}")
-        self._work.keeping.mark(image, exported=now())
+        self._control = Control()
+        self._bar.setRange(0, 0)
+        self._bar.show()
+        events = _export(path, result, like, objects, image)
+        jobs = self._work.jobs
+        jobs.start("exporting", events, self._control, self._on_event, self._on_end)
+        self._refresh()
 
     # --- what happens ---
 
@@ -263,6 +278,9 @@ class SegmentDock(QWidget):
             self._show(event.result)
             if self._parting is None and not event.stopped:  # a part is no better than what is kept
                 self._keep(event.result)
+        elif isinstance(event, Exported):
+            self._status.setText(f"Written to {event.path}")
+            self._work.keeping.mark(event.image, exported=now())
         elif isinstance(event, Noticed):
             self._status.setText(event.message)
 
@@ -408,6 +426,16 @@ class SegmentDock(QWidget):
             act()
         except BadInput as error:
             self._status.setText(str(error))
+
+
+def _export(
+    path: Path, result: Result, like: Source, objects: np.ndarray | None, image: Image
+) -> Iterator[Event]:
+    from napari_unet.export import export_labels
+
+    # The dialog has asked whether to replace what is there.
+    export_labels(path, result.labels, like, result.classes, True, objects)
+    yield Exported(path, image)
 
 
 def _in_words(image: Image, result: Result, objects: bool) -> str:

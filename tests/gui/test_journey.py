@@ -39,4 +39,5 @@ def test_from_an_empty_viewer_to_a_mask_in_a_file(open_window, monkeypatch, tmp_
 
     window.until(lambda: window.find("segment.export").isEnabled(), PATIENCE)
     window.click("segment.export")
+    window.until(lambda: "Written to" in window.text("segment.status"))
     assert np.array_equal(imread(file), mask)

@@ -204,10 +204,10 @@ def test_what_is_shown_is_exported(open_window, image, monkeypatch, tmp_path, ki
     window.until(lambda: window.find("segment.export").isEnabled())
 
     window.click("segment.export")
+    window.until(lambda: window.text("segment.status") == f"Written to {file}")
 
     assert np.unique(imread(file)).tolist() == values
     assert np.array_equal(imread(file) > 0, blobs() > 0)
-    assert window.text("segment.status") == f"Written to {file}"
 
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".nii.gz", ".csv"])
@@ -221,8 +221,8 @@ def test_masks_of_volumes_in_time_are_exported(open_window, monkeypatch, tmp_pat
     window.until(lambda: window.find("segment.export").isEnabled())
 
     window.click("segment.export")
+    window.until(lambda: window.text("segment.status") == f"Written to {file}")
 
-    assert window.text("segment.status") == f"Written to {file}"
     assert file.exists()
 
 
@@ -241,6 +241,7 @@ def test_objects_are_exported_with_their_class_and_described_beforehand(
     window.until(lambda: window.find("segment.export").isEnabled())
 
     window.click("segment.export")
+    window.until(lambda: window.text("segment.status") == f"Written to {file}")
 
     assert told == ["outlines of 2 objects, YX 64 x 96, about 4 kB, one file"]
     found = [f["properties"] for f in json.loads(file.read_text())["features"]]
