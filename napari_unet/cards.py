@@ -309,12 +309,17 @@ def new_place(name: str, own: Path | None = None) -> Path:
     return place
 
 
-def free_name(name: str) -> str:
-    """The name itself, made possible, or with the first number that makes it free."""
+def possible_name(name: str) -> str:
+    """The name itself, or the nearest that a model can have: one from elsewhere may be a path."""
     plain = " ".join(re.sub(r"[^\w .()+-]", " ", name).split())
     start = re.sub(r"^\W+", "", plain)[: LONGEST_NAME - NUMBER]
     short = start.encode()[: NAME_BYTES - NUMBER].decode(errors="ignore")
-    base = re.sub(r"(\.zip|[. ])+$", "", short, flags=re.IGNORECASE) or "model"
+    return re.sub(r"(\.zip|[. ])+$", "", short, flags=re.IGNORECASE) or "model"
+
+
+def free_name(name: str) -> str:
+    """The name itself, made possible, or with the first number that makes it free."""
+    base = possible_name(name)
     free, number = base, 1
     while (library_folder() / free).exists():
         number += 1
@@ -363,7 +368,7 @@ def take_in(old: Path, name: str) -> Path:
     """Copy a model's folder, with all its versions, into the library."""
     place, card = new_place(name), read_card(old).named(name)
     with atomic_folder(place) as folder:
-        for file in sorted(f for f in old.rglob("*") if f.is_file()):
+        for file in sorted(f for f in old.rglob("*") if f.is_file() and not f.is_symlink()):
             copy = folder / file.relative_to(old)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)

@@ -26,6 +26,7 @@ from napari_unet.cards import (
     list_models,
     model_folder,
     new_place,
+    possible_name,
     read_card,
     read_preview,
     rename_model,
@@ -304,3 +305,24 @@ def test_the_same_weights_are_found_under_whatever_name():
     assert found("mine", "c") == ("cells", 3)
     assert found("cells", "d") is None
     assert found("cells", "") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil", "/etc/passwd", "a/b", "..", "", "\\\\host\\x", "a.zip"]
+)
+def test_a_name_from_elsewhere_leads_nowhere_else(name):
+    possible = possible_name(name)
+
+    assert possible != name
+    assert new_place(possible).parent == library_folder()
+
+
+def test_what_a_link_in_a_models_folder_points_to_is_not_copied(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    put("cells")
+    (library_folder() / "cells" / "link").symlink_to(tmp_path / "secret")
+
+    copy = duplicate_model("cells", "copy")
+
+    assert not (copy / "link").exists()
+    assert (copy / "weights.safetensors").exists()

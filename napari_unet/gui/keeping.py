@@ -22,6 +22,7 @@ from napari_unet.cards import (
     free_name,
     held_out_dice,
     list_models,
+    possible_name,
     read_card,
     take_in,
 )
@@ -179,7 +180,7 @@ class Keeping(QObject):
         name = project.card.model
         folder = project.model_folder(name)
         try:
-            if name and (folder / CARD).is_file():
+            if name == possible_name(name) and (folder / CARD).is_file():
                 self._work.use(*self._in_library(folder, name))
             elif name in list_models():
                 self._work.use(name)

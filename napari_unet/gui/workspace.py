@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.annotation import Region, without
-from napari_unet.cards import free_name, is_zip, library_folder
+from napari_unet.cards import free_name, is_zip, library_folder, possible_name
 from napari_unet.config import BACKGROUND
 from napari_unet.gui.jobs import Failure, Job, Jobs, notify
 from napari_unet.gui.keeping import Keeping
@@ -257,6 +257,7 @@ class Workspace(QObject):
         """Put a model into the library, with a picture of what it made of the screen."""
         if self._seen is not None:
             model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
+        model.card = model.card.named(name_of(model))
         try:
             model.save(library_folder() / model.card.name)
         except BadInput as error:
@@ -384,4 +385,4 @@ def name_of(model: Any) -> str:
     """What a model is called: one in memory, in the library, or in a file."""
     if isinstance(model, Path):
         return model.stem if is_zip(model) else model.name
-    return model if isinstance(model, str) else str(model.card.name)
+    return model if isinstance(model, str) else possible_name(model.card.name)
