@@ -189,7 +189,8 @@ def describe_device(device: torch.device) -> str:
         return f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     if device.type == "mps":
         return "Apple GPU (Metal)"
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.processor() or platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def why_no_gpu() -> str:

@@ -169,7 +169,9 @@ class TestWords:
         assert "CUDA 12.6" in device.why_no_gpu()
 
     def test_a_cpu_is_described_by_its_threads(self):
-        assert device.describe_device(CPU).endswith(f"{torch.get_num_threads()} threads")
+        threads = torch.get_num_threads()
+        words = "1 thread" if threads == 1 else f"{threads} threads"
+        assert device.describe_device(CPU).endswith(words)
 
     @pytest.mark.gpu
     def test_a_gpu_is_described_by_its_memory(self):
