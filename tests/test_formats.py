@@ -397,6 +397,22 @@ def test_warnings_are_as_they_were_when_all_have_read():
         warnings.warn("heard again", stacklevel=1)
 
 
+@pytest.mark.parametrize("first_to_end", ["reader", "other"])
+def test_what_others_do_about_warnings_meanwhile_holds(first_to_end):
+    """Another thread ignores warnings while a file is read; neither ends what the other began."""
+    before = list(warnings.filters)
+    reader, other = ExitStack(), ExitStack()
+    reader.enter_context(quiet)
+    other.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
+
+    (reader if first_to_end == "reader" else other).close()
+    warnings.warn("still not heard", stacklevel=1)  # would be an error
+    (other if first_to_end == "reader" else reader).close()
+
+    assert warnings.filters == before
+
+
 def test_warnings_are_as_they_were_after_many_read_at_once(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", picture())
     before = list(warnings.filters)

@@ -78,26 +78,30 @@ def reading(where: str | Path) -> Iterator[None]:
 class _Quiet:
     """Keep warnings off the terminal, such as those about metadata, for as long as anybody reads.
 
-    Their filters are global: the first to come sets them, the last to go puts back what was.
+    Their filters are global, and others put whole lists of them back at any time: ours is one more
+    in the list, which is taken out where it was put and where it was copied to.
     """
+
+    _ALL = "(?s:.*)"
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0
-        self._kept = warnings.catch_warnings()
+        self._lists: list[Any] = []
 
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._kept = warnings.catch_warnings()
-                self._kept.__enter__()
-                warnings.simplefilter("ignore")
+                warnings.filterwarnings("ignore", message=self._ALL)
+                self._lists = [warnings.filters]
 
     def __exit__(self, *_about: object) -> None:
         with self._lock:
             self._inside -= 1
-            if not self._inside:
-                self._kept.__exit__(None, None, None)
+            for filters in () if self._inside else (*self._lists, warnings.filters):
+                mine = [f for f in filters if getattr(f[1], "pattern", None) == self._ALL]
+                for item in mine:
+                    filters.remove(item)
 
 
 quiet = _Quiet()

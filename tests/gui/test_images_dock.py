@@ -463,6 +463,7 @@ def segmented(three):
     """The first of three images painted, learned and segmented; its mask is kept."""
     three.paint_both()
     three.train()
+    three.learn(30)
     three.stop()
     three.click("segment.run")
     three.until(lambda: project_of(three).mask is not None)
