@@ -66,8 +66,9 @@ def predict(
     if outside(stats, list(model.card.seen)):
         yield Noticed(
             "range",
-            f"The intensities of this image ({_range([stats])}) lie far from those that the model "
-            f"was trained on ({_range(list(model.card.seen))}); check the mask with care.",
+            f"The intensities of this image ({_range([stats])}) are unlike those of any image that "
+            f"the model was trained on (all together {_range(list(model.card.seen))}); check the "
+            "mask with care.",
         )
     target = target or new_target(model, image.shape[1:], config)
     ndim = model.card.net.ndim

@@ -45,8 +45,8 @@ WARM_UP = 10  # steps over which the rate rises
 COOL_DOWN = 0.3  # part of a budget over which the rate falls
 JUDGE_STEPS = 20  # between two looks at the held-out annotation, or more
 TOO_LITTLE = (
-    "Too little is annotated to hold any of it out, so no score can be given; annotate further "
-    "away, or another image."
+    "None of the annotation can be held out without taking too much from training, so no score can "
+    "be given; more images, or strokes further apart, allow one."
 )
 LEARNED_BEFORE = (
     "What is annotated was learned in an earlier run or is too little to be held out, so no score "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -258,7 +259,9 @@ def test_strokes_objects_and_slices(tmp_path):
     tifffile.imwrite(
         tmp_path / "z.tif", np.stack([disk()] * 8), metadata={"axes": "ZYX"}, imagej=True
     )
-    stack = ["train", *[str(tmp_path / "z.tif")] * 2, "--out", str(tmp_path / "z"), *TINY]
+    shutil.copy(tmp_path / "z.tif", tmp_path / "z_mask.tif")
+    pair = [str(tmp_path / "z.tif"), str(tmp_path / "z_mask.tif")]
+    stack = ["train", *pair, "--out", str(tmp_path / "z"), *TINY]
 
     assert [main(a) for a in (sparse, labelled, [*stack, "--slices"])] == [0, 0, 0]
 
@@ -381,7 +384,9 @@ def test_the_mask_of_one_image_is_written_to_the_file_that_out_names(
     status = main([*arguments, "--probabilities"])
 
     assert status == 0
-    assert capsys.readouterr().err == f"The mask is in {out.resolve()}\n"
+    said = capsys.readouterr().err.splitlines()[-2:]
+    folder = out.parent.resolve() / "probabilities"
+    assert said == [f"The mask is in {out.resolve()}", f"Folder of the probabilities: {folder}"]
     assert {p.name for p in out.parent.iterdir()} == {name, "probabilities"}
     assert [main(arguments), main([*arguments, "--overwrite"])] == [2, 0]
 
@@ -851,3 +856,59 @@ def test_a_damaged_mask_is_told_of(kept, tmp_path, capsys):
     assert main(["export", str(kept), "--out", str(tmp_path / "out")]) == 2
 
     assert "The mask of 'im 1' is damaged; segment it again." in capsys.readouterr().err
+
+
+# --- what goes wrong in the middle ---
+
+
+def test_an_image_that_cannot_be_segmented_is_left_out_and_told_of(trained, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "c"):
+        Pillow.fromarray(disk()).save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"no picture")
+    arguments = ["predict", str(trained / "model"), str(tmp_path / "in"), *FAST]
+
+    status = main([*arguments, "--out", str(tmp_path / "out"), "--uncertainty"])
+
+    assert status == 2
+    assert sorted(f.name for f in (tmp_path / "out").glob("*.tif")) == ["a.tif", "c.tif"]
+    said = capsys.readouterr().err
+    assert "b.png is left out: " in said
+    assert f"Folder of the uncertainty: {tmp_path / 'out' / 'uncertainty'}" in said
+    assert said.endswith("1 of 3 images were left out, as said above.\n")
+
+
+def test_an_image_is_not_its_own_mask(tmp_path, capsys):
+    Pillow.fromarray(disk()).save(tmp_path / "a.png")
+    same = str(tmp_path / "a.png")
+
+    assert main(["train", same, same, "--out", str(tmp_path / "m")]) == 2
+
+    assert "is given twice" in capsys.readouterr().err
+
+
+def test_training_into_a_model_says_that_the_versions_before_are_kept(tmp_path, capsys):
+    arguments = ["train", *write_pairs(tmp_path), "--out", str(tmp_path / "model"), *TINY]
+    main(arguments)
+    assert "as version" not in capsys.readouterr().err
+
+    main([*arguments, "--seed", "1"])
+
+    assert "as version 2; the versions before are kept in it" in capsys.readouterr().err
+
+
+def test_a_mask_without_any_class_is_told_of(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("napari_unet.inference.predict", lambda *_: iter(()))
+    image = str(trained / "images/a.png")
+
+    main(["predict", str(trained / "model"), image, *FAST, "--out", str(tmp_path / "out")])
+
+    assert "a: none of the classes was found in it." in capsys.readouterr().err
+
+
+def test_a_kind_of_picture_that_is_not_written_is_no_folder(trained, tmp_path, capsys):
+    image, out = str(trained / "images/a.png"), str(tmp_path / "mask.jpg")
+
+    assert main(["predict", str(trained / "model"), image, *FAST, "--out", out]) == 2
+
+    assert "mask.jpg is of no kind written here" in capsys.readouterr().err

@@ -28,6 +28,8 @@ def matched(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     from napari_unet.io import list_images, match_pairs
 
     first, second = list_images(images), list_images(masks)
+    if images.exists() and masks.exists() and images.samefile(masks):
+        raise BadInput(f"{images} is given twice, once as what to compare it with; give the masks.")
     if first == [images] and second == [masks]:
         return [(images, masks)]
     refuse_twins(first)

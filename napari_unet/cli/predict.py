@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.cli.pairs import refuse_twins
 from napari_unet.cli.parts import (
     INTERRUPTED,
+    REFUSED,
     command,
     flags,
     report_as_json,
@@ -68,24 +69,49 @@ def _predict(arguments: argparse.Namespace) -> int:
     refuse_twins(paths)
     one_file = _one_file(paths, arguments)
     outputs = [_outputs(path, arguments, one_file) for path in paths]
-    control = Control()
+    control, refused = Control(), 0
     with stops_on_interrupt(control):
         for path, files in zip(paths, outputs, strict=True):
-            image = read_image(path, arguments.axes)
-            _predict_one(model, image, config, control, files, arguments)
+            try:
+                image = read_image(path, arguments.axes)
+                _predict_one(model, image, config, control, files, arguments)
+            except BadInput as error:
+                if len(paths) == 1:
+                    raise
+                say(f"{path.name} is left out: {error}")
+                refused += 1
             if control.stopped:
                 say(f"Stopped; the masks of the images before {path.name} are in {arguments.out}")
                 return INTERRUPTED
+    return _sum_up(arguments, outputs, one_file, refused)
+
+
+def _sum_up(
+    arguments: argparse.Namespace,
+    outputs: list[dict[str, Path]],
+    one_file: Path | None,
+    refused: int,
+) -> int:
+    """Say where what was written is; whether all of it is there."""
+    if refused == len(outputs):
+        raise BadInput("No mask was written: none of the images could be segmented.")
     say(f"The mask{' is' if one_file else 's are'} in {arguments.out.resolve()}")
-    return 0
+    for what in ("probabilities", "uncertainty"):
+        if what in outputs[0]:
+            say(f"Folder of the {what}: {outputs[0][what].parent.resolve()}")
+    if refused:
+        say(f"{refused} of {len(outputs)} images were left out, as said above.")
+    return REFUSED if refused else 0
 
 
 def _one_file(images: list[Path], arguments: argparse.Namespace) -> Path | None:
     """The file for the mask of one image, if --out names one and not a folder."""
     from napari_unet.export import format_of, is_known
-    from napari_unet.formats import is_zarr
+    from napari_unet.formats import SUFFIXES, is_zarr
 
     out: Path = arguments.out
+    if not is_known(out) and out.suffix.lower() in SUFFIXES and not out.is_dir():
+        format_of(out)  # a picture of a kind that no mask is written as is no folder either
     if not is_known(out) or (out.is_dir() and not is_zarr(out)):
         return None
     if len(images) > 1:
@@ -152,6 +178,8 @@ def _predict_one(
         report(event)
     if control.stopped:
         return
+    if not result.labels.any():
+        say(f"{image.name}: none of the classes was found in it.")
     replace = arguments.overwrite
     export_labels(files["labels"], result.labels, image, result.classes, replace, result.objects)
     if result.probabilities is not None:

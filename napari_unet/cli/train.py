@@ -102,8 +102,18 @@ def _train(arguments: argparse.Namespace) -> int:
                 f"Training was {why} before its first step and no model was written; give it "
                 "more time."
             )
-        say(f"The model is in {_saved(model, arguments.out).resolve()}")
+        say(f"The model is in {_saved(model, arguments.out).resolve()}{_earlier(model)}")
     return 0
+
+
+def _earlier(model: Model) -> str:
+    """What is said where there was a model before."""
+    *before, newest = model.card.versions
+    if not before:
+        return ""
+    best = max(before, key=lambda v: v.dice or 0.0)
+    judged = f" (version {best.number}: held-out Dice {best.dice:.3f})" if best.dice else ""
+    return f" as version {newest.number}; the versions before are kept in it{judged}"
 
 
 def _saved(model: Model, out: Path) -> Path:
@@ -150,7 +160,8 @@ def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingS
     )
     hint = f"(--map corrects this{strokes})"
     masks = [] if arguments.sparse else [f"masks: {mapping.describe()} {hint}"]
-    return training_set, masks + [image.describe() for image, _ in pairs[:3]]
+    more = [f"and {len(pairs) - 3} more"] * (len(pairs) > 3)
+    return training_set, masks + [image.describe() for image, _ in pairs[:3]] + more
 
 
 def _parse_classes(text: str) -> list[str]:

@@ -46,7 +46,10 @@ def read_slide(path: Path) -> Raw:
         raise ValueError("no whole slide that OpenSlide knows") from error
     except openslide.OpenSlideError as error:
         reason = str(error).removeprefix(f"Reading {path}: ")
-        raise ValueError(f"OpenSlide says: {reason}") from error
+        raise BadInput(
+            f"{path} cannot be read, it is damaged or of a kind that OpenSlide does not know "
+            f"(OpenSlide says: {reason}): get a fresh copy, or convert it to OME-TIFF."
+        ) from error
     about = slide.properties
     levels = [lazy_array(_Level(slide, i), path) for i in range(slide.level_count)]
     sizes = {a: about.get(f"openslide.mpp-{a.lower()}") for a in "YX"}
