@@ -72,3 +72,17 @@ def write_file(
     header["PixelData"].VR = "OB" if plane.dtype.itemsize == 1 else "OW"
     header.save_as(file, enforce_file_format=True)
     return file
+
+
+def in_itk_order(affine: Any) -> np.ndarray:
+    """Our matrix between z, y, x as one between x, y, z."""
+    order = [2, 1, 0, 3]
+    return np.array(affine)[order][:, order]
+
+
+def of_itk(image: Any) -> np.ndarray:
+    """The matrix of an image of SimpleITK."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    matrix[:3, 3] = image.GetOrigin()
+    return matrix

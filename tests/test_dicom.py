@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scans import TILTED, volume, write_file, write_series
+from scans import TILTED, in_itk_order, of_itk, volume, write_file, write_series
 
 from napari_unet.formats import dicom
 from napari_unet.formats import raw as raw_room
@@ -17,19 +17,6 @@ from napari_unet.io import list_images, read_image
 from napari_unet.run import BadInput
 
 pytest.importorskip("pydicom")
-
-
-def in_itk_order(affine) -> np.ndarray:
-    """Our matrix between z, y, x as one between x, y, z."""
-    order = [2, 1, 0, 3]
-    return np.array(affine)[order][:, order]
-
-
-def of_itk(image) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    matrix[:3, 3] = image.GetOrigin()
-    return matrix
 
 
 @pytest.mark.parametrize("along", [(1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), TILTED])

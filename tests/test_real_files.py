@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scans import in_itk_order, of_itk
 
 from napari_unet.formats.dicom import series_files
 from napari_unet.io import list_images, read_image, read_mask
@@ -36,18 +37,6 @@ MASKS = {
 }
 
 
-def in_xyz(affine) -> np.ndarray:
-    order = [2, 1, 0, 3]
-    return np.array(affine)[order][:, order]
-
-
-def of_itk(image) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    matrix[:3, 3] = image.GetOrigin()
-    return matrix
-
-
 @pytest.mark.parametrize(("name", "shape"), SERIES.items())
 def test_a_dicom_series_is_what_itk_reads(real_data, name, shape):
     sitk = pytest.importorskip("SimpleITK")
@@ -64,7 +53,7 @@ def test_a_dicom_series_is_what_itk_reads(real_data, name, shape):
     assert series_files(folder) == [Path(f) for f in files]
     np.testing.assert_array_equal(image.data[0], sitk.GetArrayFromImage(theirs))
     # As a share of the distance between two slices: directions are rounded to six digits.
-    apart = np.abs(in_xyz(image.affine) - of_itk(theirs)).max() / max(image.spacing)
+    apart = np.abs(in_itk_order(image.affine) - of_itk(theirs)).max() / max(image.spacing)
     assert apart < 1e-6
 
 
@@ -83,7 +72,7 @@ def test_nifti_volumes_are_what_nibabel_reads(real_data):
         image, theirs = read_image(path), nibabel.load(path)
         np.testing.assert_array_equal(image.data[0], np.asarray(theirs.dataobj).T)
         lps = np.diag([-1, -1, 1, 1]) @ theirs.affine
-        np.testing.assert_allclose(in_xyz(image.affine), lps, atol=1e-6)
+        np.testing.assert_allclose(in_itk_order(image.affine), lps, atol=1e-6)
         assert read_mask(path.parents[1] / "masks" / path.name).shape == image.spatial_shape
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from scans import of_itk
 
 from napari_unet.config import SegClass
 from napari_unet.export import FORMATS, export_labels, format_of
@@ -267,11 +268,8 @@ def _by_itk(path: Path, scene: Scene) -> Back:
     itk = pytest.importorskip("SimpleITK")
     image = itk.ReadImage(str(path))
     pixels = _flat(itk.GetArrayFromImage(image), scene)
-    lps = np.eye(4)
-    lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    lps[:3, 3] = image.GetOrigin()
     notes = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    return Back(pixels, lps=lps, others=[notes])
+    return Back(pixels, lps=of_itk(image), others=[notes])
 
 
 def dicom(path: Path, scene: Scene) -> Back:
