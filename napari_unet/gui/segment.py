@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from napari_unet.config import PredictConfig
 from napari_unet.gui.dialogs import ask_file, ask_folder
 from napari_unet.gui.forms import ConfigForm, Folded
-from napari_unet.gui.jobs import Failure
+from napari_unet.gui.jobs import Failure, Job
 from napari_unet.gui.model_choice import IN_USE, ModelChoice
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
 from napari_unet.gui.placing import file_and_affine
@@ -42,6 +42,7 @@ from napari_unet.segmenting import (
     segment,
     segment_files,
 )
+from napari_unet.suffixes import MASKS
 
 SCREEN, PLANE, STACK, ALL, PROJECT, FOLDER = (
     "What is on the screen",
@@ -95,6 +96,8 @@ class SegmentDock(QWidget):
         self._kind = combo("segment.objects", "What the result holds", (CLASSES, OBJECTS))
         self._contour = combo("segment.contour", "How it is drawn", (FILLED, OUTLINED))
         self._format = combo("segment.format", "The kind of files to write the masks to")
+        for suffix, name in MASKS.items():
+            self._format.addItem(f"{name} ({suffix})", suffix[1:])
         self._objects = ConfigForm(ObjectConfig, ("split", "min_size", "fill_holes"), "segment")
         self._probabilities = named(
             QCheckBox("Probability"),
@@ -168,15 +171,17 @@ class SegmentDock(QWidget):
         events = self._events(model, config, control)
         if events is None:
             return
-        self._control = control
         self._named = name_of(model)
-        self._bar.setRange(0, 0)
-        self._bar.show()
         # With its dock closed, nobody waits for the result.
         self.destroyed.connect(control.stop)
-        jobs = self._work.jobs
-        job = jobs.start("segmenting", events, control, self._on_event, self._on_end)
-        self._work.hold_training(job)
+        self._work.hold_training(self._start("segmenting", events, control))
+
+    def _start(self, name: str, events: Iterator[Event], control: Control) -> Job:
+        """Have something done beside the window, one thing at a time."""
+        self._control = control
+        self._bar.setRange(0, 0)
+        self._bar.show()
+        return self._work.jobs.start(name, events, control, self._on_event, self._on_end)
 
     def _events(
         self, model: Any, config: PredictConfig, control: Control
@@ -255,12 +260,7 @@ class SegmentDock(QWidget):
         path = ask_file(self, f"{image.name}-mask", about)
         if path is None:
             return
-        self._control = Control()
-        self._bar.setRange(0, 0)
-        self._bar.show()
-        events = _export(path, result, like, objects, image)
-        jobs = self._work.jobs
-        jobs.start("exporting", events, self._control, self._on_event, self._on_end)
+        self._start("exporting", _export(path, result, like, objects, image), Control())
         self._refresh()
 
     # --- what happens ---
@@ -346,13 +346,8 @@ class SegmentDock(QWidget):
 
     def _on_scope_changed(self, scope: str) -> None:
         """Where many masks are written, as which files is asked beforehand."""
-        from napari_unet.export import FORMATS
-
         for widget in self._files:
             widget.setVisible(scope in (PROJECT, FOLDER))
-        if not self._format.count():
-            for each in FORMATS:
-                self._format.addItem(f"{each.name} ({each.suffix})", each.suffix[1:])
         self._refresh()
 
     def _on_kind_changed(self) -> None:
@@ -381,12 +376,8 @@ class SegmentDock(QWidget):
     def _part(self, result: Result) -> None:
         from napari_unet.segmenting import parted
 
-        self._control = Control()
-        self._parting = ObjectConfig(**self._objects.value())
-        events = parted(result, self._parting, self._control)
-        self._bar.setRange(0, 0)
-        self._bar.show()
-        self._work.jobs.start("parting", events, self._control, self._on_event, self._on_end)
+        control, self._parting = Control(), ObjectConfig(**self._objects.value())
+        self._start("parting", parted(result, self._parting, control), control)
         self._refresh()
 
     def _on_session_model_changed(self) -> None:
