@@ -44,7 +44,7 @@ class Version(Frozen):
     classes: tuple[SegClass, ...] = ()
     rims: bool = False
 
-    def outputs(self) -> dict[str, Any]:
+    def told_apart(self) -> dict[str, Any]:
         """What the card was in what it tells apart, where that was another."""
         if self.net is None:
             return {}
@@ -207,7 +207,7 @@ def at_version(path: Path, card: Card, number: int | None) -> Card:
         known = ", ".join(str(v.number) for v in card.versions)
         raise BadInput(f"{path} has no version {number}; choose from {known or 'none'}.")
     versions = tuple(v for v in card.versions if v.number <= number)
-    return card.model_copy(update={"versions": versions} | versions[-1].outputs())
+    return card.model_copy(update={"versions": versions} | versions[-1].told_apart())
 
 
 def version_file(folder: Path, number: int) -> Path:

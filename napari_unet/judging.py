@@ -64,10 +64,9 @@ class Judge:
         with self.numerics.autocast():
             logits = net(self.numerics.send(pixels))[0]
         logits = logits[(slice(None), *(slice(h, h + s.stop - s.start) for s, h in pairs))]
-        if self.rims:
-            logits, _ = without_rims(logits)
-        labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
         truth = item.annotation[region]
         if self.rims:
+            logits, _ = without_rims(logits)
             truth = np.where(truth == self.classes + 1, 1, truth)
+        labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
         return confusion(labels.cpu().numpy(), truth, self.classes)
