@@ -252,13 +252,15 @@ def activations(net: Net) -> float:
     size = [2 * s for s in net.stride]
     counted = 0
 
-    def count(_module: Any, _inputs: Any, output: Any) -> None:
+    def count(module: Any, inputs: Any, output: Any) -> None:
         nonlocal counted
         counted += output.numel()
+        if isinstance(module, torch.nn.Linear):  # of a classifier of pixels: its filters' values
+            counted += 2 * inputs[0].numel()
 
     twin = copy.deepcopy(net).to("meta")
     for module in twin.modules():
-        if isinstance(module, torch.nn.modules.conv._ConvNd):
+        if isinstance(module, torch.nn.modules.conv._ConvNd | torch.nn.Linear):
             module.register_forward_hook(count)
     twin(torch.empty(1, net.config.in_channels, *size, device="meta"))
     return counted / math.prod(size)

@@ -14,7 +14,8 @@ from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
 from napari_unet.config import BACKGROUND, TrainConfig
 from napari_unet.device import Numerics
-from napari_unet.losses import class_weights, segmentation_loss
+from napari_unet.hints import Hints
+from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
 from napari_unet.optimiser import Optimiser
 from napari_unet.patches import Sampler, Spot, cut
@@ -31,6 +32,7 @@ class Learner:
     def __init__(self, net: Net, config: TrainConfig, sampler: Sampler, numerics: Numerics) -> None:
         self.config, self.sampler, self.numerics = config, sampler, numerics
         self.set = sampler.set
+        self.hints = Hints(sampler, net.config, numerics, config.seed)
         self.net: Net = numerics.place(net).train()
         self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.rate = config.rate
@@ -51,7 +53,7 @@ class Learner:
     def learn(self, part_of_rate: float) -> Tensor:
         """Take one step; its loss, which is not waited for."""
         spots = self.sampler.draw(self.batch, tuple(p // 3 for p in self.patch))
-        x, target, weights = self._batch(spots)
+        x, target, weights, hints = self._batch(spots)
         self.optimiser.rate = self.rate * part_of_rate
         with self.numerics.autocast():
             logits = self.net(x)
@@ -62,6 +64,8 @@ class Learner:
             class_weights=self._class_weights(),
             pixel_weights=weights,
         )
+        if hints is not None:
+            loss = loss + self.hints.weight(self.step) * hint_loss(logits, target, hints)
         self.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)  # type: ignore[arg-type]
@@ -98,16 +102,22 @@ class Learner:
         self.rate = rate
         self.optimiser = Optimiser(self.net, rate, self.config.decay)
 
-    def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         strength = self.config.augment
         warp = draw_warp(self.rng, len(spots), self.patch, strength, self.set.spacing)
-        crops = cut(spots, warp.crop, self.sampler.holdout, self.sampler.version)
+        crops = cut(spots, warp.crop, self.sampler.closed, self.hints.of)
         grid = warp_grid(warp, warp.crop, self.random, self.numerics.device)
+        x, hints = self._send(crops.images), self._send(crops.hints)
+        channels = x.shape[1]
+        if hints is not None:  # they go the same way
+            x = torch.cat([x, hints], 1)
         x, target, weights = warp_batch(
-            self._send(crops.images), self._send(crops.labels), self._send(crops.weights), grid
+            x, self._send(crops.labels), self._send(crops.weights), grid
         )
+        x, hints = x[:, :channels], None if hints is None else x[:, channels:]
         x = vary_light(x, strength, self.random, self.rng)
-        return x.contiguous(memory_format=self.numerics.layout(self.set.ndim)), target, weights
+        x = x.contiguous(memory_format=self.numerics.layout(self.set.ndim))
+        return x, target, weights, hints
 
     def _send(self, array: np.ndarray | None) -> Any:
         if array is None:

@@ -55,12 +55,16 @@ class Model:
     """A trained net and its card; a small PNG picture of what it does, if it has one."""
 
     def __init__(
-        self, card: Card, weights: dict[str, Tensor], preview: bytes | None = None
+        self,
+        card: Card,
+        weights: dict[str, Tensor],
+        preview: bytes | None = None,
+        net: Net | None = None,
     ) -> None:
         self.card = card
         self.weights = weights
         self.preview = preview
-        self._net: Net | None = None
+        self._net = net  # one that is only for now, not to be saved, has no weights of the card's
 
     def __repr__(self) -> str:
         card = self.card

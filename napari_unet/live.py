@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.12  # of the time, at most, in which training waits for a look
 SOONEST = 1.0  # seconds between two looks while training
-FIRST_STEP = 10  # before that there is nothing to see
+FIRST_STEP = 1  # by then the strokes have been seen
 PATIENCE = 0.6  # seconds that one look may take: beyond, only the middle of the view is predicted
 FIRST_PIXELS = {2: 2**20, 3: 2**18}  # of the first look, before the speed is known
 MOST_REACH = {2: 1024, 3: 16}  # pixels around the view that are read; a volume's all would be slow
@@ -43,7 +43,7 @@ class Look:
         self._clock = clock
         self._since, self._cost = -1e9, 0.0
         self._seen: tuple[Any, ...] = ()
-        self._speed: dict[tuple[int, bool], float] = {}  # pixels in a second, by kind of net
+        self._speed: dict[tuple[str, int, bool], float] = {}  # pixels in a second, by kind of net
 
     @property
     def on(self) -> bool:
@@ -87,7 +87,7 @@ class Look:
         net = model.net
         ndim = net.config.ndim
         reach = tuple(min(h, MOST_REACH[ndim]) for h in net.halo)
-        kind = (ndim, view.step > 1)
+        kind = (type(net).__name__, ndim, view.step > 1)
         first = kind not in self._speed
         most = FIRST_PIXELS[ndim] if first else int(self._speed[kind] * PATIENCE)
         view = view.within(max(most, 64**2))

@@ -99,6 +99,17 @@ def segmentation_loss(
     return loss / (2 - 0.5 ** (len(heads) - 1))
 
 
+def hint_loss(logits: Tensor | Sequence[Tensor], target: Tensor, hints: Tensor) -> Tensor:
+    """Cross-entropy with what the rest probably is, where nothing is labelled.
+
+    `hints` (B, 1 + classes, *spatial) are probabilities, all 0 where there are none.
+    """
+    z = (logits if isinstance(logits, Tensor) else logits[0]).float()
+    log_p = F.logsigmoid(torch.cat([-z, z], 1)) if z.shape[1] == 1 else F.log_softmax(z, 1)
+    hints = hints * (target == UNLABELLED)[:, None]
+    return -(hints * log_p).sum() / hints.sum().clamp_min(1)
+
+
 def class_weights(counts: Sequence[int] | Tensor, limit: float = 10.0) -> Tensor:
     """Weigh classes by the inverse square root of their pixels: mean 1, absent classes 1."""
     pixels = torch.as_tensor(counts, dtype=torch.float32)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from threading import Lock
@@ -96,6 +95,10 @@ class Sampler:
     def role(self, item: Item) -> np.ndarray:
         return self.holdout.roles[item.name]
 
+    def closed(self, item: Item) -> np.ndarray:
+        """By block, whether it must not be trained on: held out, or painted a moment ago."""
+        return (self.role(item) != TRAIN) | (item.touched > self.version)
+
     @property
     def empty(self) -> bool:
         """Whether nothing is labelled that may be trained on."""
@@ -168,42 +171,60 @@ class Cut:
     images: np.ndarray  # (B, C, *shape) float32, normalised
     labels: np.ndarray  # (B, *shape) uint8
     weights: np.ndarray | None  # (B, *shape) float32
+    hints: np.ndarray | None  # (B, 1 + classes, *shape) float32; 0 where there are none
 
 
 def cut(
     spots: list[Spot],
     shape: tuple[int, ...],
-    roles: HoldOut | None = None,
-    version: float = math.inf,
+    closed: Callable[[Item], np.ndarray] | None = None,
+    hints: Callable[[Item], Any] | None = None,
 ) -> Cut:
-    """Crops of one shape around the spots; mirrored, and unlabelled, outside their image."""
-    images, labels, weights = [], [], []
+    """Crops of one shape around the spots; mirrored, and unlabelled, outside their image.
+
+    What is `closed` (by block) is not labelled either; `hints` are images of probabilities.
+    """
+    images, labels, weights, hinted = [], [], [], []
     for spot in spots:
         item = spot.item
         wanted = [
             np.arange(c - s // 2, c - s // 2 + s) for c, s in zip(spot.centre, shape, strict=True)
         ]
         sizes = item.annotation.shape
-        images.append(item_stats(item).apply(gather(_readable(item), wanted)))
+        images.append(item_stats(item).apply(gather(readable(item), wanted)))
         label = gather(item.annotation, wanted)
         for axis, (place, n) in enumerate(zip(wanted, sizes, strict=True)):
             label[_along(axis, (place < 0) | (place >= n), len(sizes))] = UNLABELLED
-        closed = item.touched > version  # painted a moment ago: its role is not decided yet
-        if roles is not None:
-            closed = closed | (roles.roles[item.name] != TRAIN)
-        if closed.any():
-            edge = BLOCK[len(sizes)]
-            blocks = [np.clip(w, 0, n - 1) // edge for w, n in zip(wanted, sizes, strict=True)]
-            label[closed[np.ix_(*blocks)]] = UNLABELLED
+        blocks = None if closed is None else closed(item)
+        shut = None if blocks is None or not blocks.any() else at_pixels(blocks, wanted, sizes)
+        if shut is not None:
+            label[shut] = UNLABELLED
         labels.append(label)
         weights.append(None if item.weights is None else gather(item.weights, wanted))
-    some = any(w is not None for w in weights)
-    ones = np.ones(shape, np.float32)
-    return Cut(
-        np.stack(images),
-        np.stack(labels),
-        np.stack([ones if w is None else w for w in weights]) if some else None,
-    )
+        hint = None if hints is None or (there := hints(item)) is None else gather(there, wanted)
+        if hint is not None and shut is not None:
+            hint[:, shut] = 0
+        hinted.append(hint)
+    return Cut(np.stack(images), np.stack(labels), _filled(weights, 1), _filled(hinted, 0))
+
+
+def _filled(parts: list[np.ndarray | None], value: float) -> np.ndarray | None:
+    """The parts stacked, with one value in place of those that are missing; None if all are."""
+    like = next((p for p in parts if p is not None), None)
+    if like is None:
+        return None
+    other = np.full_like(like, value)
+    return np.stack([other if p is None else p for p in parts])
+
+
+def at_pixels(
+    blocks: np.ndarray, wanted: Sequence[np.ndarray], sizes: tuple[int, ...]
+) -> np.ndarray:
+    """What holds for the blocks of the wanted pixels, pixel by pixel."""
+    edge = BLOCK[len(sizes)]
+    places = [np.clip(w, 0, n - 1) // edge for w, n in zip(wanted, sizes, strict=True)]
+    found: np.ndarray = blocks[np.ix_(*places)]
+    return found
 
 
 def _along(axis: int, outside: np.ndarray, ndim: int) -> tuple[Any, ...]:
@@ -218,7 +239,8 @@ def item_stats(item: Item) -> Stats:
     return stats
 
 
-def _readable(item: Item) -> Any:
+def readable(item: Item) -> Any:
+    """The item's image; one that is read lazily, through a store of its pixels."""
     if isinstance(item.image, np.ndarray):
         return item.image
     if "blocks" not in item.cache:

@@ -41,6 +41,7 @@ from napari_unet.run import (
 )
 from napari_unet.threads import Threads
 
+FIRST_GUESS = 60  # steps until the net is asked
 WARM_UP = 10  # steps over which the rate rises
 COOL_DOWN = 0.3  # part of a budget over which the rate falls
 JUDGE_STEPS = 20  # between two looks at the held-out annotation, or more
@@ -139,6 +140,7 @@ class _Run:
             _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         self.learner = Learner(net, config, self.sampler, self.numerics)
+        self.learner.hints.on = start is None  # a net that has learned knows more than they do
         self.jury = Judge(
             self.holdout,
             self.numerics,
@@ -187,7 +189,9 @@ class _Run:
     def take_in_changes(self) -> Iterator[Event]:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
-        if not self.sampler.refresh(self.step):
+        painted = self.sampler.refresh(self.step)
+        self.learner.hints.refresh(self.step)
+        if not painted:
             return
         self._be_patient_again()
         if first and self.config.holdout and not self.holdout.held(self.sampler.items):
@@ -289,8 +293,10 @@ class _Run:
         yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
 
     def peek(self) -> Event:
-        """The model as it is now."""
-        return Peeked(self.step, self._model(self.step, None))
+        """The model as it is now; at first, the classifier of pixels knows more than the net."""
+        guess = self.learner.hints.guess() if self.step < FIRST_GUESS else None
+        model = self._model(self.step, None)
+        return Peeked(self.step, model if guess is None else Model(model.card, {}, net=guess))
 
     # --- time, budget and patience ---
 

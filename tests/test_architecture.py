@@ -26,7 +26,7 @@ FLOORS = [
         " models.* rims kept sheets records script optional showing export"
         " export.*",
         "library sharing sharing.*",
-        "learner checkpoint training inference",
+        "hints learner checkpoint training inference",
         "live segmenting session project",
         "hooks api cli cli.* demo info gui gui.*",
     )

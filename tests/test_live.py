@@ -328,7 +328,7 @@ def stepped(step: int) -> Stepped:
 class TestWatched:
     def test_asks_when_it_is_due_and_lays_what_is_seen_after_the_answer(self, look):
         control, model = Control(), make_model()
-        events = [stepped(9), stepped(10), Peeked(11, model), Noticed("class", "."), stepped(12)]
+        events = [stepped(0), stepped(10), Peeked(11, model), Noticed("class", "."), stepped(12)]
         told, asked = [], []
 
         for event in watched(iter(events), control, look, CONFIG):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from napari_unet.losses import border_weights, class_weights, segmentation_loss
+from napari_unet.losses import border_weights, class_weights, hint_loss, segmentation_loss
 
 KINDS = ["both", "cross-entropy", "dice"]
 
@@ -126,6 +126,40 @@ def test_half_precision_logits_are_computed_in_float32(channels):
     loss = segmentation_loss(logits, target)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(segmentation_loss(logits.float(), target)))
+
+
+class TestHintLoss:
+    @pytest.mark.parametrize("n_classes", [1, 3])
+    def test_certain_hints_count_as_labels(self, n_classes):
+        labels = annotation(0, n_classes, 1.0)
+        true = torch.where(labels == 255, 0, labels).long()
+        hints = torch.nn.functional.one_hot(true, n_classes + 1).movedim(-1, 1).float()
+        logits = torch.randn(2, 1 if n_classes == 1 else n_classes + 1, 9, 11)
+        found = hint_loss(logits, torch.zeros_like(labels), hints)
+        expected = segmentation_loss(logits, labels, kind="cross-entropy")
+        assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+    def test_is_least_where_the_net_agrees(self):
+        hints = torch.rand(1, 1, 6, 6)
+        target = torch.zeros(1, 6, 6, dtype=torch.uint8)
+        both = torch.cat([1 - hints, hints], 1)
+        agreeing = hint_loss(torch.logit(hints), target, both)
+        assert agreeing < hint_loss(torch.logit(hints) + 0.5, target, both)
+        assert agreeing < hint_loss(torch.logit(hints) - 0.5, target, both)
+
+    def test_says_nothing_of_what_is_labelled_nor_where_there_is_no_hint(self):
+        target = torch.zeros(1, 4, 4, dtype=torch.uint8)
+        target[:, :2] = 1
+        hints = torch.full((1, 2, 4, 4), 0.5)
+        hints[..., 2:] = 0
+        logits = torch.randn(1, 1, 4, 4, requires_grad=True)
+        hint_loss(logits, target, hints).backward()
+        assert logits.grad is not None
+        seen = logits.grad[0, 0] != 0
+        assert seen[2:, :2].all()
+        assert not seen[:2].any()
+        assert not seen[:, 2:].any()
+        assert float(hint_loss(logits.detach(), target, hints * 0)) == 0
 
 
 class TestClassWeights:

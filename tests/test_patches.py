@@ -135,7 +135,8 @@ class TestCut:
         holdout.roles["image 0"][(1,) * ndim] = role
         (item,) = training_set.items
         # Two blocks wide: it reaches beyond the image by mirroring, where nothing is labelled.
-        labels = cut([Spot(item, (edge,) * ndim, 0)], (2 * edge,) * ndim, holdout).labels[0]
+        spot = Spot(item, (edge,) * ndim, 0)
+        labels = cut([spot], (2 * edge,) * ndim, lambda i: holdout.roles[i.name] != TRAIN).labels[0]
         kept = np.zeros(labels.shape, bool)
         kept[(slice(edge, None),) * ndim] = True
         assert np.array_equal(labels == 0, kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch
 from napari_unet import learner, training
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, TrainConfig, class_table
+from napari_unet.inference import predict
+from napari_unet.models.pixels import PixelNet
 from napari_unet.normalise import measure
 from napari_unet.patches import item_stats
 from napari_unet.run import (
@@ -19,6 +22,8 @@ from napari_unet.run import (
     Control,
     Event,
     Noticed,
+    Peeked,
+    Predicted,
     Rested,
     Scored,
     Started,
@@ -26,7 +31,7 @@ from napari_unet.run import (
     Trained,
     Woke,
 )
-from napari_unet.training import train
+from napari_unet.training import FIRST_GUESS, train
 
 TINY = {"width": 4, "depth": 2, "patch": 32, "batch": 4, "device": "cpu", "precision": "float32"}
 
@@ -55,6 +60,17 @@ def make_set(number: int = 1, size: int = 96, classes: int = 1) -> TrainingSet:
     for seed in range(number):
         image, mask = discs(seed, size)
         training_set.add(f"discs {seed}", image, mask, complete=True)
+    return training_set
+
+
+def strokes(number: int = 2) -> TrainingSet:
+    """A little is painted in each image, the rest is left open."""
+    training_set = TrainingSet(class_table(1))
+    for seed in range(number):
+        image, mask = discs(seed)
+        annotation = np.where(mask, 1, BACKGROUND).astype(np.uint8)
+        annotation[30:] = 0
+        training_set.add(f"discs {seed}", image, annotation)
     return training_set
 
 
@@ -297,18 +313,60 @@ class TestJudging:
         assert event.dice <= max(s.dice for s in scores[3:]) + 1e-9
 
 
+class TestHints:
+    def test_what_is_unpainted_is_learned_from_them(self, monkeypatch):
+        losses = []
+        real = learner.hint_loss
+
+        def spy(logits, target, hints):
+            assert hints.shape[1] == 2
+            assert (target > 0).any()
+            losses.append(float(real(logits.detach(), target, hints)))
+            return real(logits, target, hints)
+
+        monkeypatch.setattr(learner, "hint_loss", spy)
+        run(strokes(), steps=80)
+        assert len(losses) == 80
+        assert np.mean(losses[-5:]) < 0.7 * losses[0]
+
+    def test_at_first_the_classifier_of_pixels_answers_then_the_net(self):
+        training_set, control = strokes(), Control()
+        image, mask = discs(0)
+        found = {}
+        for event in train(TrainConfig(**TINY), training_set, control):
+            if isinstance(event, Stepped) and event.step in (1, FIRST_GUESS):
+                control.ask()
+            if isinstance(event, Peeked):
+                found[event.step] = event.model.net
+                if len(found) == 2:
+                    control.stop()
+                else:
+                    *_, done = predict(event.model, image)
+                    assert isinstance(done, Predicted)
+                    assert (np.asarray(done.labels) == mask).mean() > 0.95
+        first, then = found.values()
+        assert isinstance(first, PixelNet)
+        assert not isinstance(then, PixelNet)
+
+    def test_a_net_that_has_learned_needs_none(self, monkeypatch):
+        model = run(strokes(), steps=2)[-1].model
+        monkeypatch.setattr(learner, "hint_loss", None)  # not to be called
+        list(train(TrainConfig(steps=2, **TINY), strokes(), start=model))
+
+
 class TestCheckpoint:
     @pytest.mark.parametrize("first", [7, 20, 23])
-    def test_going_on_equals_never_having_stopped(self, tmp_path, first):
+    @pytest.mark.parametrize("given", [partial(make_set, 6), strokes], ids=["masks", "strokes"])
+    def test_going_on_equals_never_having_stopped(self, tmp_path, given, first):
         path = tmp_path / "run.safetensors"
         config = TrainConfig(steps=45, **TINY)
-        whole = list(train(config, make_set(6)))
+        whole = list(train(config, given()))
 
         control = Control()
-        for event in train(config, make_set(6), control, checkpoint=path):
+        for event in train(config, given(), control, checkpoint=path):
             if isinstance(event, Stepped) and event.step >= first - 1:
                 control.stop()
-        rest = list(train(config, make_set(6), checkpoint=path))
+        rest = list(train(config, given(), checkpoint=path))
 
         assert of(Stepped, rest)[0].step > 1
         assert equal(weights_of(whole), weights_of(rest))

@@ -1,0 +1,180 @@
+"""Hints: what a classifier of pixels says of the unpainted rest, from what may be learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet import hints as hints_module
+from napari_unet.annotation import BLOCK, TrainingSet
+from napari_unet.config import BACKGROUND, NetConfig, class_table
+from napari_unet.device import choose_numerics
+from napari_unet.hints import AGAIN, WINDOWS, Hints
+from napari_unet.holdout import HELD, HoldOut
+from napari_unet.patches import Sampler
+
+EDGE = 192
+
+
+def two_textures(ndim: int = 2) -> np.ndarray:
+    """Rough on the left, smooth on the right."""
+    shape = (3,) * (ndim - 2) + (EDGE, EDGE)
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    image[..., EDGE // 2 :] *= 0.2
+    return image
+
+
+def paint(training_set: TrainingSet, name: str = "a") -> None:
+    lead = (slice(None),) * (training_set.ndim - 2)
+    training_set.paint(name, (*lead, slice(20, 40), slice(10, 60)), 1)
+    training_set.paint(name, (*lead, slice(100, 120), slice(130, 180)), BACKGROUND)
+
+
+def make(ndim: int = 2, **images: np.ndarray) -> tuple[TrainingSet, Sampler, Hints]:
+    training_set = TrainingSet(class_table(1), ndim)
+    for name, image in (images or {"a": two_textures(ndim)}).items():
+        training_set.add(name, image)
+    sampler = Sampler(training_set, HoldOut(0, (8,) * ndim, 0), 0)
+    numerics = choose_numerics(torch.device("cpu"), "float32", ndim)
+    return training_set, sampler, Hints(sampler, NetConfig(ndim=ndim), numerics, 0)
+
+
+def refresh(sampler: Sampler, hints: Hints, step: int = 0) -> None:
+    sampler.refresh(step)
+    hints.refresh(step)
+
+
+def of(training_set: TrainingSet, hints: Hints, name: str = "a") -> np.ndarray:
+    (item,) = (i for i in training_set.items if i.name == name)
+    found = hints.of(item)
+    assert found is not None
+    return found[(slice(None), *(slice(0, n) for n in item.annotation.shape))]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_say_what_the_unpainted_rest_is(ndim):
+    training_set, sampler, hints = make(ndim)
+    paint(training_set)
+    refresh(sampler, hints)
+
+    p = of(training_set, hints)
+
+    assert np.allclose(p.sum(0), 1, atol=1e-4)
+    assert (p[1][..., : EDGE // 2 - 8] > 0.5).mean() > 0.9
+    assert (p[1][..., EDGE // 2 + 8 :] < 0.5).mean() > 0.9
+
+
+def test_need_two_kinds_of_labels():
+    training_set, sampler, hints = make()
+    training_set.paint("a", (slice(20, 40), slice(10, 60)), 1)
+    refresh(sampler, hints)
+    assert hints.guess() is None
+    assert hints.of(training_set.items[0]) is None
+
+    paint(training_set)
+    refresh(sampler, hints, 1)  # at once: nobody waits for a first guess
+    assert hints.guess() is not None
+
+
+def test_are_not_given_for_what_is_labelled_anyway():
+    training_set, sampler, hints = make(a=two_textures(), b=two_textures())
+    paint(training_set)
+    training_set.complete("a")
+    paint(training_set, "b")
+    refresh(sampler, hints)
+    complete, sparse = training_set.items
+    assert hints.of(complete) is None
+    assert hints.of(sparse) is not None
+
+
+def test_never_learn_from_what_is_held_out():
+    training_set, sampler, hints = make()
+    paint(training_set)
+    training_set.paint("a", (slice(128, 160), slice(0, 64)), BACKGROUND)  # wrong, but held out
+    sampler.refresh(0)
+    block = BLOCK[2]
+    sampler.holdout.roles["a"][128 // block : 160 // block, : 64 // block] = HELD
+    hints.refresh(0)
+    p = of(training_set, hints)
+    assert (p[1][128:160, :64] > 0.5).mean() > 0.9
+
+
+def test_what_was_painted_a_moment_ago_waits_until_its_role_is_decided():
+    training_set, sampler, hints = make()
+    sampler.refresh(0)
+    paint(training_set)
+    hints.refresh(0)
+    assert hints.guess() is None
+
+
+def test_follow_the_annotation_but_not_at_every_step():
+    training_set, sampler, hints = make()
+    paint(training_set)
+    refresh(sampler, hints)
+    first = hints.net
+    training_set.paint("a", (slice(60, 80), slice(10, 60)), 1)
+    refresh(sampler, hints, AGAIN - 1)
+    assert hints.net is first
+    refresh(sampler, hints, AGAIN)
+    assert hints.net is not first
+    second = hints.net
+    refresh(sampler, hints, 10 * AGAIN)
+    assert hints.net is second, "nothing was painted since"
+
+
+def test_what_is_erased_or_taken_away_is_forgotten():
+    training_set, sampler, hints = make(a=two_textures(), b=two_textures())
+    paint(training_set, "a")
+    paint(training_set, "b")
+    refresh(sampler, hints)
+    training_set.remove("b")
+    training_set.paint("a", (slice(None), slice(EDGE // 2, None)), 0)
+    refresh(sampler, hints, 1000)
+    assert hints.guess() is None, "only one kind is left"
+
+
+def test_only_windows_that_were_painted_on_are_read_again(monkeypatch):
+    large = np.random.default_rng(0).random((1, 300, 900)).astype(np.float32)
+    training_set, sampler, hints = make(a=large)
+    paint(training_set)
+    training_set.paint("a", (slice(10, 30), slice(600, 640)), 1)
+    refresh(sampler, hints)
+    read = []
+    real = Hints._values
+    monkeypatch.setattr(Hints, "_values", lambda self, w: read.append(w.place) or real(self, w))
+    training_set.paint("a", (slice(60, 80), slice(610, 640)), 1)
+    refresh(sampler, hints, AGAIN)
+    assert read == [(0, 2)]
+
+
+def test_of_many_windows_those_painted_last_are_learned_from():
+    wide = np.random.default_rng(0).random((1, 32, 256 * (WINDOWS + 4))).astype(np.float32)
+    training_set, sampler, hints = make(a=wide)
+    for x in range(0, wide.shape[-1], 256):
+        training_set.paint("a", (slice(0, 8), slice(x, x + 8)), 1)
+        training_set.paint("a", (slice(16, 24), slice(x, x + 8)), BACKGROUND)
+    refresh(sampler, hints)
+    assert {place for _, place in hints._rows} == {(0, n) for n in range(4, WINDOWS + 4)}
+
+
+def test_a_slide_is_read_only_where_it_is_asked(monkeypatch):
+    import dask.array as da
+
+    read = []
+
+    def block(block_info=None):
+        read.append(block_info[None]["chunk-location"])
+        return np.random.default_rng(0).random((1, 256, 256)).astype(np.float32)
+
+    chunks = ((1,), (256,) * 20, (256,) * 20)
+    slide = da.map_blocks(block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), "f4"))
+    training_set, sampler, hints = make(a=slide)
+    training_set.items[0].cache["stats"] = hints_module.item_stats(make()[0].items[0])
+    paint(training_set)
+    refresh(sampler, hints)
+    item = training_set.items[0]
+    found = hints.of(item)
+    assert found is not None
+    assert found[:, 0:64, 0:64].shape == (2, 64, 64)
+    assert len(set(read)) <= 4
