@@ -92,14 +92,14 @@ class Hints:
     def _windows(self, item: Item) -> Iterable[_Window]:
         ndim = item.annotation.ndim
         edge, blocks = CACHE_EDGE[ndim], CACHE_EDGE[ndim] // BLOCK[ndim]
-        for place in itertools.product(*(range(-(-n // edge)) for n in item.annotation.shape)):
+        places = np.unique(np.argwhere(item.counts.any(0)) // blocks, axis=0)
+        for place in map(tuple, places.tolist()):
+            region = tuple(
+                slice(p * edge, min((p + 1) * edge, n))
+                for p, n in zip(place, item.annotation.shape, strict=True)
+            )
             part = tuple(slice(p * blocks, (p + 1) * blocks) for p in place)
-            if item.counts[(slice(None), *part)].any():
-                region = tuple(
-                    slice(p * edge, min((p + 1) * edge, n))
-                    for p, n in zip(place, item.annotation.shape, strict=True)
-                )
-                yield _Window(item, place, region, int(item.touched[part].max()))
+            yield _Window(item, place, region, int(item.touched[part].max()))
 
     def _read(self, windows: Iterable[_Window]) -> None:
         """See to it that the rows are those of the windows painted last."""
