@@ -96,7 +96,10 @@ class TrainConfig(NetChoice):
     loss: Literal["both", "cross-entropy", "dice"] = Field(
         "both", description="Cross-entropy, Dice, or their sum"
     )
-    balance: bool = Field(False, description="Let rare classes weigh more in the loss")
+    balance: bool = Field(
+        False,
+        description="Let rare classes weigh more in the loss, as they do while little is painted",
+    )
     border: float = Field(
         0.0, ge=0, le=50, description="Extra weight between touching objects, if labels are objects"
     )

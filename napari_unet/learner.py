@@ -125,7 +125,8 @@ class Learner:
         return torch.from_numpy(array).to(self.numerics.device, non_blocking=True)
 
     def _class_weights(self) -> Tensor | None:
-        if not self.config.balance:
+        # How much of a class was painted here and there does not say how much of it there is.
+        if not self.config.balance and self.hints.net is None:
             return None
         return class_weights(self.set.counts.tolist()).to(self.numerics.device)
 

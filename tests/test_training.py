@@ -348,6 +348,19 @@ class TestHints:
         assert isinstance(first, PixelNet)
         assert not isinstance(then, PixelNet)
 
+    @pytest.mark.parametrize(("given", "balanced"), [(strokes, True), (make_set, False)])
+    def test_classes_are_balanced_while_little_is_painted(self, monkeypatch, given, balanced):
+        found = []
+        real = learner.segmentation_loss
+
+        def spy(*arguments, **named):
+            found.append(named["class_weights"])
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(learner, "segmentation_loss", spy)
+        run(given(), steps=2)
+        assert [weights is not None for weights in found] == [balanced] * 2
+
     def test_a_net_that_has_learned_needs_none(self, monkeypatch):
         model = run(strokes(), steps=2)[-1].model
         monkeypatch.setattr(learner, "hint_loss", None)  # not to be called
