@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_unet.annotation import BLOCK, Item, Region
 from napari_unet.config import NetConfig
 from napari_unet.device import Numerics
-from napari_unet.models.pixels import PixelNet, features
+from napari_unet.models.pixels import COARSEST, PixelNet, features
 from napari_unet.patches import (
     CACHE_EDGE,
     BlockCache,
@@ -30,10 +30,11 @@ from napari_unet.patches import (
 
 SPARSE = 0.5  # hints are for images of which less than this part is labelled
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
-WINDOWS = 48  # that are learned from, those painted last: each takes some hundredths of a second
+WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
 PIXELS = 1024  # of a window that are learned from
 AGAIN = 20  # steps after which it may be fitted again; then twice as many, and so on
-TRUSTED = 150  # steps after which the net relies on hints less and less
+TRUSTED = 150  # steps after which the net relies on hints less and less,
+LEAST = 0.02  # until they weigh so little that they are not worth their time
 
 
 @dataclass(frozen=True)
@@ -44,37 +45,58 @@ class _Window:
     place: tuple[int, ...]
     region: Region
     version: int  # of the training set when it was last painted
+    kinds: frozenset[int]  # rows of the counts of what may be learned there
 
     @property
     def key(self) -> tuple[str, tuple[int, ...]]:
         return self.item.name, self.place
 
 
+def _newest(window: _Window) -> tuple[int, tuple[str, tuple[int, ...]]]:
+    return -window.version, window.key
+
+
 class Hints:
     """A classifier of pixels, fitted now and then to what is painted, and its view of images."""
 
-    def __init__(self, sampler: Sampler, config: NetConfig, numerics: Numerics, seed: int) -> None:
-        self.on = True
+    def __init__(
+        self,
+        sampler: Sampler,
+        config: NetConfig,
+        numerics: Numerics,
+        seed: int,
+        on: bool = True,
+    ) -> None:
+        self.on = on
         self.net: PixelNet | None = None
         self._sampler, self._config, self._seed = sampler, config, seed
         self._device = numerics.device
         # By window, the version it was read at, the values of its filters, and its labels.
         self._rows: dict[tuple[str, tuple[int, ...]], tuple[int, Tensor, Tensor]] = {}
-        self._maps: dict[str, BlockCache] = {}
+        self._maps: dict[str, tuple[Item, BlockCache]] = {}
         self._fitted = (-1, 0)  # to which version of the training set, at which step
+        self._kinds: frozenset[int] = frozenset()  # that it knows
 
     def refresh(self, step: int) -> None:
-        """Fit it to the present annotation, if that has changed and some steps have gone by."""
+        """Fit it to the present annotation, if that has changed and some steps have gone by.
+
+        A class that it does not know is learned at once, or it would be denied everywhere.
+        """
         version, last = self._fitted
-        early = self.net is not None and step < max(last + AGAIN, 2 * last)
+        kinds = frozenset(np.flatnonzero(self._sampler.totals).tolist())
+        early = kinds == self._kinds and step < max(last + AGAIN, 2 * last)
         if not self.on or version == self._sampler.version or early:
             return
         items = [i for i in self._sampler.items if 0 < i.labelled < SPARSE * i.annotation.size]
-        self._read(itertools.chain.from_iterable(map(self._windows, items)))
-        self._fitted = (self._sampler.version, step)
+        self._read(sorted(itertools.chain.from_iterable(map(self._windows, items)), key=_newest))
+        self._fitted, self._kinds = (self._sampler.version, step), kinds
         self.net, self._maps = self._fit(), {}
         if self.net is not None:
-            self._maps = {i.name: BlockCache(_Map(self, self.net, i)) for i in items}
+            self._maps = {i.name: (i, BlockCache(_Map(self, self.net, i))) for i in items}
+
+    def stop(self) -> None:
+        """Give no hints any more."""
+        self.on, self.net, self._maps, self._rows = False, None, {}, {}
 
     @staticmethod
     def weight(step: int) -> float:
@@ -83,7 +105,9 @@ class Hints:
 
     def of(self, item: Item) -> BlockCache | None:
         """The probabilities of background and of each class, (1 + classes, *spatial)."""
-        return self._maps.get(item.name)
+        known = self._maps.get(item.name)
+        # Another image may have come under the name.
+        return known[1] if known is not None and known[0] is item else None
 
     def guess(self) -> PixelNet | None:
         """A copy of the classifier, for others to predict with."""
@@ -92,19 +116,35 @@ class Hints:
     def _windows(self, item: Item) -> Iterable[_Window]:
         ndim = item.annotation.ndim
         edge, blocks = CACHE_EDGE[ndim], CACHE_EDGE[ndim] // BLOCK[ndim]
-        places = np.unique(np.argwhere(item.counts.any(0)) // blocks, axis=0)
+        counts = item.counts * ~self._sampler.closed(item)
+        places = np.unique(np.argwhere(counts.any(0)) // blocks, axis=0)
         for place in map(tuple, places.tolist()):
             region = tuple(
                 slice(p * edge, min((p + 1) * edge, n))
                 for p, n in zip(place, item.annotation.shape, strict=True)
             )
             part = tuple(slice(p * blocks, (p + 1) * blocks) for p in place)
-            yield _Window(item, place, region, int(item.touched[part].max()))
+            kinds = np.flatnonzero(counts[(slice(None), *part)].reshape(len(counts), -1).any(1))
+            # What was painted a moment ago is not read yet, so it has to be read later.
+            version = min(int(item.touched[part].max()), self._sampler.version)
+            yield _Window(item, place, region, version, frozenset(kinds.tolist()))
 
-    def _read(self, windows: Iterable[_Window]) -> None:
-        """See to it that the rows are those of the windows painted last."""
+    def _read(self, windows: Sequence[_Window]) -> None:
+        """See to it that the rows are those of the windows painted last, with all kinds in them."""
+        if not windows:
+            self._rows = {}
+            return
+        most = WINDOWS[len(windows[0].region)]
+        kinds = frozenset[int]().union(*(w.kinds for w in windows))
+        chosen: dict[tuple[str, tuple[int, ...]], _Window] = {}
+        for kind in sorted(kinds):
+            some = [w for w in windows if kind in w.kinds]
+            chosen |= {w.key: w for w in some[: max(1, most // len(kinds))]}
+        for window in windows:
+            if len(chosen) < most:
+                chosen[window.key] = window
         known, self._rows = self._rows, {}
-        for window in sorted(windows, key=lambda w: (-w.version, w.key))[:WINDOWS]:
+        for window in sorted(chosen.values(), key=_newest):
             rows = known.get(window.key)
             if rows is None or rows[0] != window.version:
                 rows = (window.version, *self._values(window))
@@ -114,13 +154,19 @@ class Hints:
     def _values(self, window: _Window) -> tuple[Tensor, Tensor]:
         """Filter values and labels of pixels that may be trained on."""
         item, region = window.item, window.region
+        labels = item.annotation[region].copy()  # before it is asked which of them are open
         places = [np.arange(s.start, s.stop) for s in region]
-        closed = at_pixels(self._sampler.closed(item), places, item.annotation.shape)
-        labels = np.where(closed, 0, item.annotation[region]).ravel()
-        some = np.random.default_rng(self._seed).permutation(np.flatnonzero(labels))[:PIXELS]
+        labels[at_pixels(self._sampler.closed(item), places, item.annotation.shape)] = 0
+        if labels.ndim == 3 and labels.any():  # each plane is filtered by itself
+            planes = np.flatnonzero(labels.any((1, 2)))
+            low, high = int(planes[0]), int(planes[-1]) + 1
+            labels, first = labels[low:high], region[0].start
+            region = (slice(first + low, first + high), *region[1:])
+        flat = labels.ravel()
+        some = np.random.default_rng(self._seed).permutation(np.flatnonzero(flat))[:PIXELS]
         x, inside = self.pixels(item, region)
         rows = features(x)[0][inside].flatten(0, -2)
-        return rows[torch.from_numpy(some).to(self._device)], self._send(labels[some])
+        return rows[torch.from_numpy(some).to(self._device)], self._send(flat[some])
 
     def _fit(self) -> PixelNet | None:
         rows = [rows for _, rows, _ in self._rows.values()]
@@ -128,7 +174,7 @@ class Hints:
         if not labels or len(torch.cat(labels).unique()) < 2:
             return None
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
+            torch.default_generator.manual_seed(self._seed)  # and not those of GPUs
             net = PixelNet(self._config).to(self._device)
         random = torch.Generator(self._device).manual_seed(self._seed)
         net.fit(torch.cat(rows), torch.cat(labels), random)
@@ -138,7 +184,12 @@ class Hints:
         """Normalised pixels around a region, (1, C, *spatial), and where in them it lies."""
         margins = (0,) * (len(region) - 2) + (MARGIN, MARGIN)
         pairs = list(zip(region, margins, strict=True))
-        wanted = [np.arange(s.start - m, s.stop + m) for s, m in pairs]
+        # Up to sizes that can be halved at all scales.
+        steps = (1,) * (len(region) - 2) + (COARSEST, COARSEST)
+        wanted = [
+            np.arange(s.start - m, s.stop + m + (s.start - s.stop - 2 * m) % step)
+            for (s, m), step in zip(pairs, steps, strict=True)
+        ]
         inside = tuple(slice(m, m + s.stop - s.start) for s, m in pairs)
         return self._send(item_stats(item).apply(gather(readable(item), wanted)))[None], inside
 

@@ -25,6 +25,7 @@ from napari_unet.device import (
 from napari_unet.library import Model
 from napari_unet.models import Net
 from napari_unet.models.nested import NestedUNet
+from napari_unet.models.pixels import PixelNet
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.rims import without_rims
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
@@ -190,7 +191,7 @@ class _Runner:
         self.numerics = numerics
         self.net: Net = numerics.place(copy.deepcopy(model.net))
         self.flips, self.rims = config.flips, model.card.rims
-        if config.head is not None:
+        if config.head is not None and not isinstance(self.net, PixelNet):
             if not isinstance(self.net, NestedUNet):
                 raise BadInput(f"Model '{model.card.name}' has one head; choose none.")
             self.net.head = config.head
@@ -255,7 +256,7 @@ def activations(net: Net) -> float:
     def count(module: Any, inputs: Any, output: Any) -> None:
         nonlocal counted
         counted += output.numel()
-        if isinstance(module, torch.nn.Linear):  # of a classifier of pixels: its filters' values
+        if isinstance(module, torch.nn.Linear):  # in float32, such as the values of filters
             counted += 2 * inputs[0].numel()
 
     twin = copy.deepcopy(net).to("meta")

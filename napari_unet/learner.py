@@ -14,7 +14,7 @@ from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
 from napari_unet.config import BACKGROUND, TrainConfig
 from napari_unet.device import Numerics
-from napari_unet.hints import Hints
+from napari_unet.hints import LEAST, Hints
 from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
 from napari_unet.optimiser import Optimiser
@@ -29,10 +29,17 @@ Weights = dict[str, Tensor]
 class Learner:
     """A net that learns, the moving average of its weights, and everything random about a step."""
 
-    def __init__(self, net: Net, config: TrainConfig, sampler: Sampler, numerics: Numerics) -> None:
+    def __init__(
+        self,
+        net: Net,
+        config: TrainConfig,
+        sampler: Sampler,
+        numerics: Numerics,
+        hinted: bool = True,
+    ) -> None:
         self.config, self.sampler, self.numerics = config, sampler, numerics
         self.set = sampler.set
-        self.hints = Hints(sampler, net.config, numerics, config.seed)
+        self.hints = Hints(sampler, net.config, numerics, config.seed, hinted)
         self.net: Net = numerics.place(net).train()
         self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.rate = config.rate
@@ -51,7 +58,7 @@ class Learner:
         return self.batch * math.prod(self.patch)
 
     def learn(self, part_of_rate: float) -> Tensor:
-        """Take one step; its loss, which is not waited for."""
+        """Take one step; its loss on what is labelled, which is not waited for."""
         spots = self.sampler.draw(self.batch, tuple(p // 3 for p in self.patch))
         x, target, weights, hints = self._batch(spots)
         self.optimiser.rate = self.rate * part_of_rate
@@ -64,10 +71,11 @@ class Learner:
             class_weights=self._class_weights(),
             pixel_weights=weights,
         )
+        told = torch.zeros_like(loss)
         if hints is not None:
-            loss = loss + self.hints.weight(self.step) * hint_loss(logits, target, hints)
+            told = self.hints.weight(self.step) * hint_loss(logits, target, hints)
         self.zero_grad()
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss + told).backward()
         self.scaler.step(self.optimiser)  # type: ignore[arg-type]
         self.scaler.update()
         self._update_average()
@@ -105,6 +113,8 @@ class Learner:
     def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         strength = self.config.augment
         warp = draw_warp(self.rng, len(spots), self.patch, strength, self.set.spacing)
+        if self.hints.weight(self.step) < LEAST:
+            self.hints.stop()
         crops = cut(spots, warp.crop, self.sampler.closed, self.hints.of)
         grid = warp_grid(warp, warp.crop, self.random, self.numerics.device)
         x, hints = self._send(crops.images), self._send(crops.hints)
@@ -126,9 +136,9 @@ class Learner:
 
     def _class_weights(self) -> Tensor | None:
         # How much of a class was painted here and there does not say how much of it there is.
-        if not self.config.balance and self.hints.net is None:
+        if not self.config.balance and not self.sampler.sparse:
             return None
-        return class_weights(self.set.counts.tolist()).to(self.numerics.device)
+        return class_weights(self.sampler.totals.tolist()).to(self.numerics.device)
 
     @torch.no_grad()
     def _update_average(self) -> None:

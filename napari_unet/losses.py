@@ -102,12 +102,17 @@ def segmentation_loss(
 def hint_loss(logits: Tensor | Sequence[Tensor], target: Tensor, hints: Tensor) -> Tensor:
     """Cross-entropy with what the rest probably is, where nothing is labelled.
 
-    `hints` (B, 1 + classes, *spatial) are probabilities, all 0 where there are none.
+    `hints` (B, 1 + classes, *spatial) are probabilities, all 0 where there are none. Of several
+    heads each counts half as much as the one before.
     """
-    z = (logits if isinstance(logits, Tensor) else logits[0]).float()
-    log_p = F.logsigmoid(torch.cat([-z, z], 1)) if z.shape[1] == 1 else F.log_softmax(z, 1)
+    heads = [logits] if isinstance(logits, Tensor) else logits
     hints = hints * (target == UNLABELLED)[:, None]
-    return -(hints * log_p).sum() / hints.sum().clamp_min(1)
+    loss = hints.new_zeros(())
+    for i, head in enumerate(heads):
+        z = head.float()
+        log_p = F.logsigmoid(torch.cat([-z, z], 1)) if z.shape[1] == 1 else F.log_softmax(z, 1)
+        loss = loss - 0.5**i * (hints * log_p).sum() / hints.sum().clamp_min(1)
+    return loss / (2 - 0.5 ** (len(heads) - 1))
 
 
 def class_weights(counts: Sequence[int] | Tensor, limit: float = 10.0) -> Tensor:

@@ -48,6 +48,8 @@ class Sampler:
         self._counts: dict[str, np.ndarray] = {}  # trainable pixels when last taken in
         self._sums: dict[tuple[str, int], np.ndarray] = {}
         self._since = 0
+        self.totals = np.zeros(0, np.int64)  # trainable pixels of background and each class
+        self.sparse = False  # whether more of the images is open than labelled
         self._class_odds = np.zeros(0)
         self._item_odds: list[np.ndarray] = []  # for each class
 
@@ -73,7 +75,9 @@ class Sampler:
         # Painting goes on meanwhile: odds that belong together come from one copy.
         self._counts = {i.name: i.counts * (self.role(i) == TRAIN) for i in self.items}
         counts = np.array([c.reshape(len(c), -1).sum(1) for c in self._counts.values()])
-        total = counts.sum(0) if len(counts) else np.zeros(1)
+        total = self.totals = counts.sum(0) if len(counts) else np.zeros(1, np.int64)
+        painted = [i for i in self.items if i.labelled]
+        self.sparse = 2 * sum(i.labelled for i in painted) < sum(i.annotation.size for i in painted)
         # Half by number of pixels, half evenly over the classes: the rare are seen more often.
         self._class_odds = _share(total) + _share((total > 0).astype(float))
         # Half evenly over the images that have the class, half by the root of what they have.

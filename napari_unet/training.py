@@ -19,6 +19,7 @@ from napari_unet.cards import Card, Version, fingerprint, now
 from napari_unet.checkpoint import read_checkpoint, write_checkpoint
 from napari_unet.config import NetChoice, NetConfig, TrainConfig
 from napari_unet.device import choose_device, choose_numerics, free_memory, ran_out_of_memory
+from napari_unet.hints import TRUSTED
 from napari_unet.holdout import HoldOut
 from napari_unet.judging import Judge
 from napari_unet.learner import Learner, Weights, copied, under
@@ -104,6 +105,8 @@ def _loop(
             yield run.rest()
             continue
         yield from run.one_step()
+        if run.guess_is_old:
+            yield run.peek()
         if run.due:
             yield from run.judge()
         if checkpoint is not None and run.saved_long_ago:
@@ -139,8 +142,10 @@ class _Run:
             self._learned, self._judged_by = start.card.images, start.card.windows
             _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
-        self.learner = Learner(net, config, self.sampler, self.numerics)
-        self.learner.hints.on = start is None  # a net that has learned knows more than they do
+        # A net that has learned knows more than hints do.
+        done = start.card.current.steps if start is not None and start.card.current else 0
+        hinted = start is None or done < TRUSTED
+        self.learner = Learner(net, config, self.sampler, self.numerics, hinted)
         self.jury = Judge(
             self.holdout,
             self.numerics,
@@ -163,6 +168,7 @@ class _Run:
         self._backed_up_at = 0
         self._rollbacks = 0
         self._saved = self.began
+        self._guessed = False  # whether the last answer was the classifier
         self.failed = False
 
     # --- in the order it happens ---
@@ -190,7 +196,7 @@ class _Run:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
         painted = self.sampler.refresh(self.step)
-        self.learner.hints.refresh(self.step)
+        self._refresh_hints()
         if not painted:
             return
         self._be_patient_again()
@@ -200,6 +206,15 @@ class _Run:
         for number, found in enumerate(counts):
             if not found and any(counts):
                 yield Noticed("class", self._nowhere(number))
+
+    def _refresh_hints(self) -> None:
+        """Without the memory for them, there are none."""
+        try:
+            self.learner.hints.refresh(self.step)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            self.learner.hints.stop()
 
     def one_step(self) -> Iterator[Event]:
         """One optimiser step; when memory runs out, a smaller one is tried."""
@@ -295,8 +310,15 @@ class _Run:
     def peek(self) -> Event:
         """The model as it is now; at first, the classifier of pixels knows more than the net."""
         guess = self.learner.hints.guess() if self.step < FIRST_GUESS else None
-        model = self._model(self.step, None)
-        return Peeked(self.step, model if guess is None else Model(model.card, {}, net=guess))
+        self._guessed = guess is not None
+        if guess is None:
+            return Peeked(self.step, self._model(self.step, None))
+        return Peeked(self.step, Model(self._card(self.step, None), {}, net=guess))
+
+    @property
+    def guess_is_old(self) -> bool:
+        """Whether somebody still has the classifier, where the net knows more."""
+        return self._guessed and self.step >= FIRST_GUESS
 
     # --- time, budget and patience ---
 
@@ -588,6 +610,7 @@ def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | N
 
 def _take_over(net: Net, start: Model, rims: bool) -> None:
     """Weights of another model; only its last layer may differ, where the classes do."""
+    start.check_lasting()
     own = net.state_dict()
     fitting = {k: v for k, v in start.weights.items() if k in own and own[k].shape == v.shape}
     if start.card.rims != rims:  # as many outputs may mean other things

@@ -15,6 +15,7 @@ from napari_unet.holdout import HELD, HoldOut
 from napari_unet.patches import Sampler
 
 EDGE = 192
+MOST = WINDOWS[2]
 
 
 def two_textures(ndim: int = 2) -> np.ndarray:
@@ -31,13 +32,19 @@ def paint(training_set: TrainingSet, name: str = "a") -> None:
     training_set.paint(name, (*lead, slice(100, 120), slice(130, 180)), BACKGROUND)
 
 
-def make(ndim: int = 2, **images: np.ndarray) -> tuple[TrainingSet, Sampler, Hints]:
-    training_set = TrainingSet(class_table(1), ndim)
+def make(
+    ndim: int = 2, classes: int = 1, **images: np.ndarray
+) -> tuple[TrainingSet, Sampler, Hints]:
+    training_set = TrainingSet(class_table(classes), ndim)
     for name, image in (images or {"a": two_textures(ndim)}).items():
         training_set.add(name, image)
     sampler = Sampler(training_set, HoldOut(0, (8,) * ndim, 0), 0)
     numerics = choose_numerics(torch.device("cpu"), "float32", ndim)
-    return training_set, sampler, Hints(sampler, NetConfig(ndim=ndim), numerics, 0)
+    return (
+        training_set,
+        sampler,
+        Hints(sampler, NetConfig(ndim=ndim, n_classes=classes), numerics, 0),
+    )
 
 
 def refresh(sampler: Sampler, hints: Hints, step: int = 0) -> None:
@@ -123,6 +130,38 @@ def test_follow_the_annotation_but_not_at_every_step():
     assert hints.net is second, "nothing was painted since"
 
 
+def test_a_class_that_is_new_is_learned_at_once():
+    training_set, sampler, hints = make(classes=2)
+    paint(training_set)
+    refresh(sampler, hints, 100)
+    assert float(of(training_set, hints)[2].max()) < 0.5
+    training_set.paint("a", (slice(140, 180), slice(100, 180)), 2)
+    refresh(sampler, hints, 101)
+    assert (of(training_set, hints)[2][140:180, 100:180] > 0.3).mean() > 0.5
+
+
+def test_another_image_of_the_same_name_has_none_of_the_first():
+    training_set, sampler, hints = make()
+    paint(training_set)
+    refresh(sampler, hints)
+    training_set.remove("a")
+    training_set.add("a", two_textures()[:, :64, :64])
+    assert hints.of(training_set.items[0]) is None
+
+
+@pytest.mark.parametrize("edge", [200, 300])
+def test_are_those_of_the_classifier_on_the_whole_image(edge):
+    image = np.random.default_rng(0).normal(size=(1, edge, edge)).astype(np.float32)
+    image[..., edge // 2 :] += np.linspace(0, 3, edge - edge // 2)
+    training_set, sampler, hints = make(a=image)
+    paint(training_set)
+    refresh(sampler, hints)
+    whole = torch.from_numpy(hints_module.item_stats(training_set.items[0]).apply(image))[None]
+    assert hints.net is not None
+    expected = hints.net.probabilities(whole)[0].numpy()
+    assert np.abs(of(training_set, hints) - expected).mean() < 0.03
+
+
 def test_what_is_erased_or_taken_away_is_forgotten():
     training_set, sampler, hints = make(a=two_textures(), b=two_textures())
     paint(training_set, "a")
@@ -149,13 +188,16 @@ def test_only_windows_that_were_painted_on_are_read_again(monkeypatch):
 
 
 def test_of_many_windows_those_painted_last_are_learned_from():
-    wide = np.random.default_rng(0).random((1, 32, 256 * (WINDOWS + 4))).astype(np.float32)
+    wide = np.random.default_rng(0).random((1, 32, 256 * (MOST + 4))).astype(np.float32)
     training_set, sampler, hints = make(a=wide)
     for x in range(0, wide.shape[-1], 256):
-        training_set.paint("a", (slice(0, 8), slice(x, x + 8)), 1)
-        training_set.paint("a", (slice(16, 24), slice(x, x + 8)), BACKGROUND)
+        training_set.paint("a", (slice(0, 8), slice(x, x + 8)), BACKGROUND)
+    training_set.paint("a", (slice(16, 24), slice(0, 8)), 1)
+    for x in range(256, wide.shape[-1], 256):
+        training_set.paint("a", (slice(8, 16), slice(x, x + 8)), BACKGROUND)
     refresh(sampler, hints)
-    assert {place for _, place in hints._rows} == {(0, n) for n in range(4, WINDOWS + 4)}
+    # And the only one with the other class.
+    assert {place for _, place in hints._rows} == {(0, 0), *((0, n) for n in range(5, MOST + 4))}
 
 
 def test_a_slide_is_read_only_where_it_is_asked(monkeypatch):

@@ -147,6 +147,13 @@ class TestHintLoss:
         assert agreeing < hint_loss(torch.logit(hints) + 0.5, target, both)
         assert agreeing < hint_loss(torch.logit(hints) - 0.5, target, both)
 
+    def test_of_several_heads_each_counts_half_as_much_as_the_one_before(self):
+        hints, target = torch.rand(1, 2, 6, 6), torch.zeros(1, 6, 6, dtype=torch.uint8)
+        heads = [torch.randn(1, 1, 6, 6) for _ in range(3)]
+        one, two, three = (float(hint_loss(h, target, hints)) for h in heads)
+        expected = (one + two / 2 + three / 4) / 1.75
+        assert float(hint_loss(heads, target, hints)) == pytest.approx(expected, rel=1e-5)
+
     def test_says_nothing_of_what_is_labelled_nor_where_there_is_no_hint(self):
         target = torch.zeros(1, 4, 4, dtype=torch.uint8)
         target[:, :2] = 1

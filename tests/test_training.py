@@ -13,6 +13,7 @@ import torch
 from napari_unet import learner, training
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, TrainConfig, class_table
+from napari_unet.hints import TRUSTED
 from napari_unet.inference import predict
 from napari_unet.models.pixels import PixelNet
 from napari_unet.normalise import measure
@@ -329,12 +330,12 @@ class TestHints:
         assert len(losses) == 80
         assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
-    def test_at_first_the_classifier_of_pixels_answers_then_the_net(self):
+    def test_at_first_the_classifier_of_pixels_answers_then_the_net(self, tmp_path):
         training_set, control = strokes(), Control()
         image, mask = discs(0)
         found = {}
         for event in train(TrainConfig(**TINY), training_set, control):
-            if isinstance(event, Stepped) and event.step in (1, FIRST_GUESS):
+            if isinstance(event, Stepped) and event.step == 1:  # the net comes unasked
                 control.ask()
             if isinstance(event, Peeked):
                 found[event.step] = event.model.net
@@ -344,9 +345,12 @@ class TestHints:
                     *_, done = predict(event.model, image)
                     assert isinstance(done, Predicted)
                     assert (np.asarray(done.labels) == mask).mean() > 0.95
+                    with pytest.raises(BadInput, match="only a first guess; let it train"):
+                        event.model.save(tmp_path / "model")
         first, then = found.values()
         assert isinstance(first, PixelNet)
         assert not isinstance(then, PixelNet)
+        assert [*found][1] == FIRST_GUESS
 
     @pytest.mark.parametrize(("given", "balanced"), [(strokes, True), (make_set, False)])
     def test_classes_are_balanced_while_little_is_painted(self, monkeypatch, given, balanced):
@@ -363,6 +367,8 @@ class TestHints:
 
     def test_a_net_that_has_learned_needs_none(self, monkeypatch):
         model = run(strokes(), steps=2)[-1].model
+        version = model.card.current.model_copy(update={"steps": TRUSTED})
+        model.card = model.card.model_copy(update={"versions": (version,)})
         monkeypatch.setattr(learner, "hint_loss", None)  # not to be called
         list(train(TrainConfig(steps=2, **TINY), strokes(), start=model))
 

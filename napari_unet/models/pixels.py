@@ -17,6 +17,7 @@ from napari_unet.models.unet import Net, Plan
 from napari_unet.optimiser import Optimiser
 
 SCALES = 5  # of which each is twice as coarse as the one before
+COARSEST = 2 ** (SCALES - 1)  # pixels in one of the last scale
 FIRST, NEXT = 1.0, math.sqrt(3.0)  # widths of the blurs, in pixels of their scale: 1, then 2
 REACH = 2  # of a blur, in widths
 PER_CHANNEL = 1 + 4 * SCALES
@@ -33,7 +34,7 @@ class PixelNet(Net):
         super().__init__(Plan(width=HIDDEN, depth=SCALES - 1, norm="none"), config)
         flat = (1,) * (config.ndim - 2)
         self.factors = ((*flat, 2, 2),) * (SCALES - 1)
-        self.stride = (*flat, 2 ** (SCALES - 1), 2 ** (SCALES - 1))
+        self.stride = (*flat, COARSEST, COARSEST)
         values = config.in_channels * PER_CHANNEL
         self.mean: Tensor
         self.spread: Tensor
@@ -50,7 +51,7 @@ class PixelNet(Net):
     @property
     def halo(self) -> tuple[int, ...]:
         coarse = sum(math.ceil(REACH * NEXT) * 2**level for level in range(SCALES - 1))
-        reach = math.ceil(REACH * FIRST) + coarse + 2 * 2 ** (SCALES - 1)
+        reach = math.ceil(REACH * FIRST) + coarse + 2 * COARSEST
         return (*(0,) * (self.config.ndim - 2), reach, reach)
 
     def heads(self, x: Tensor) -> list[Tensor]:
@@ -87,7 +88,10 @@ class PixelNet(Net):
 
 
 def features(x: Tensor) -> Tensor:
-    """Brightness, slope and curvatures at each scale: (B, *spatial, values) in float32."""
+    """Brightness, slope and curvatures at each scale: (B, *spatial, values) in float32.
+
+    Planes (B, C, *spatial) whose edges are no multiples of COARSEST are stretched at their ends.
+    """
     lead = x.movedim(1, -3).shape[:-2]  # (B, [Z], C)
     planes = x.movedim(1, -3).reshape(-1, 1, *x.shape[-2:]).float()
     found, smooth = [planes], _blurred(planes, FIRST)
