@@ -238,11 +238,13 @@ def _walk(
     return ends[0], ends[1]
 
 
-def work(method: Method, seen: Sequence[Item], unseen: Sequence[Item], until: float) -> list[dict]:
+def work(
+    method: Method, seen: Sequence[Item], unseen: Sequence[Item], times: Sequence[float]
+) -> list[dict]:
     """Paint and correct until the time is up; scores at each of the times."""
     annotations = [np.zeros(item.mask.shape, np.uint8) for item in seen]
     now, current, strokes, idle, scores = 0.0, 0, 0, 0, []
-    times = [t for t in TIMES if t <= until]
+    times = list(times)
     while times:
         item, painted = seen[current], annotations[current]
         found = stroke(method.predict(item.image), item.mask, painted) if idle < K else None
@@ -349,7 +351,7 @@ def main() -> None:
                 if all((name, kind, seed, t) in known for t in times):
                     continue
                 method = METHODS[kind]([item.image for item in seen], seed)
-                found = work(method, seen, unseen, arguments.until)
+                found = work(method, seen, unseen, times)
                 records = [{"set": name, "method": kind, "seed": seed, **s} for s in found]
                 with store.open("a") as file:
                     file.writelines(json.dumps(r | {"machine": machine()}) + "\n" for r in records)

@@ -20,6 +20,7 @@ from napari_unet.device import Numerics
 from napari_unet.models.pixels import COARSEST, PixelNet, features
 from napari_unet.patches import (
     CACHE_EDGE,
+    SPARSE,
     BlockCache,
     Sampler,
     at_pixels,
@@ -28,7 +29,6 @@ from napari_unet.patches import (
     readable,
 )
 
-SPARSE = 0.5  # hints are for images of which less than this part is labelled
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
 WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
 PIXELS = 1024  # of a window that are learned from
@@ -82,10 +82,13 @@ class Hints:
 
         A class that it does not know is learned at once, or it would be denied everywhere.
         """
+        if self.on and self.weight(step) < LEAST:
+            self.stop()
         version, last = self._fitted
+        if not self.on or version == self._sampler.version:
+            return
         kinds = frozenset(np.flatnonzero(self._sampler.totals).tolist())
-        early = kinds == self._kinds and step < max(last + AGAIN, 2 * last)
-        if not self.on or version == self._sampler.version or early:
+        if kinds == self._kinds and step < max(last + AGAIN, 2 * last):
             return
         items = [i for i in self._sampler.items if 0 < i.labelled < SPARSE * i.annotation.size]
         self._read(sorted(itertools.chain.from_iterable(map(self._windows, items)), key=_newest))

@@ -14,7 +14,7 @@ from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
 from napari_unet.config import BACKGROUND, TrainConfig
 from napari_unet.device import Numerics
-from napari_unet.hints import LEAST, Hints
+from napari_unet.hints import Hints
 from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
 from napari_unet.optimiser import Optimiser
@@ -113,8 +113,6 @@ class Learner:
     def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         strength = self.config.augment
         warp = draw_warp(self.rng, len(spots), self.patch, strength, self.set.spacing)
-        if self.hints.weight(self.step) < LEAST:
-            self.hints.stop()
         crops = cut(spots, warp.crop, self.sampler.closed, self.hints.of)
         grid = warp_grid(warp, warp.crop, self.random, self.numerics.device)
         x, hints = self._send(crops.images), self._send(crops.hints)

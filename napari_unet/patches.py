@@ -16,6 +16,7 @@ from napari_unet.config import BACKGROUND, UNLABELLED
 from napari_unet.holdout import TRAIN, HoldOut
 from napari_unet.normalise import Stats, measure
 
+SPARSE = 0.5  # an annotation is sparse where less than this part is labelled
 REFRESH_STEPS = 20  # how often the odds are computed again
 FRESH_STEPS = 100  # for about so many steps a new stroke is drawn more often
 FRESH_BOOST = 2.0
@@ -49,7 +50,7 @@ class Sampler:
         self._sums: dict[tuple[str, int], np.ndarray] = {}
         self._since = 0
         self.totals = np.zeros(0, np.int64)  # trainable pixels of background and each class
-        self.sparse = False  # whether more of the images is open than labelled
+        self.sparse = False  # whether the annotation is, all images together
         self._class_odds = np.zeros(0)
         self._item_odds: list[np.ndarray] = []  # for each class
 
@@ -77,7 +78,8 @@ class Sampler:
         counts = np.array([c.reshape(len(c), -1).sum(1) for c in self._counts.values()])
         total = self.totals = counts.sum(0) if len(counts) else np.zeros(1, np.int64)
         painted = [i for i in self.items if i.labelled]
-        self.sparse = 2 * sum(i.labelled for i in painted) < sum(i.annotation.size for i in painted)
+        pixels = sum(i.annotation.size for i in painted)
+        self.sparse = sum(i.labelled for i in painted) < SPARSE * pixels
         # Half by number of pixels, half evenly over the classes: the rare are seen more often.
         self._class_odds = _share(total) + _share((total > 0).astype(float))
         # Half evenly over the images that have the class, half by the root of what they have.
