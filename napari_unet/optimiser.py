@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,16 +48,12 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update every weight that has a gradient; those of one shape together."""
+        """Update every weight that has a gradient."""
         self._steps += 1
-        matrices: dict[torch.Size, list[Tensor]] = defaultdict(list)
-        vectors: list[Tensor] = []
-        for weight in self.weights:
-            if weight.grad is not None:
-                (matrices[weight.shape] if is_matrix(weight) else vectors).append(weight)
-        for alike in matrices.values():
-            self._muon(alike)
-        if vectors:
+        learning = [w for w in self.weights if w.grad is not None]
+        if matrices := [w for w in learning if is_matrix(w)]:
+            self._muon(matrices)
+        if vectors := [w for w in learning if not is_matrix(w)]:
             self._adam(vectors)
 
     def _muon(self, weights: list[Tensor]) -> None:
@@ -66,12 +63,12 @@ class Optimiser:
         torch._foreach_mul_(momenta, MOMENTUM)
         torch._foreach_add_(momenta, gradients)
         ahead = torch._foreach_add(gradients, momenta, alpha=MOMENTUM)  # Nesterov
-        updates = orthogonal(torch.stack([_flat(u) for u in ahead]))
-        rows, columns = updates.shape[1:]
-        rate = self.rate * math.sqrt(max(1, rows / columns))
+        updates = orthogonal([_flat(u) for u in ahead])
+        rates = [-self.rate * math.sqrt(max(1, len(u) / u.shape[1])) for u in updates]
+        torch._foreach_mul_(updates, rates)
         torch._foreach_mul_(weights, 1 - self.rate * self.decay)
         shaped = [_unflat(u, w) for u, w in zip(updates, weights, strict=True)]
-        torch._foreach_add_(weights, shaped, alpha=-rate)
+        torch._foreach_add_(weights, shaped)
 
     def _adam(self, weights: list[Tensor]) -> None:
         gradients, rate = [_gradient(w) for w in weights], self.rate * VECTOR_RATE
@@ -131,18 +128,29 @@ def _flat(update: Tensor) -> Tensor:
 
 def _unflat(flat: Tensor, like: Tensor) -> Tensor:
     kernel = like.shape[2:]
-    return flat.reshape(like.shape[0], *kernel, like.shape[1]).movedim(-1, 1).to(like.dtype)
+    return flat.reshape(like.shape[0], *kernel, like.shape[1]).movedim(-1, 1)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """The nearest matrices with orthogonal rows or columns, roughly: (K, rows, columns)."""
+def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """The nearest matrices with orthogonal rows or columns, roughly.
+
+    A round of the quintic multiplies X by a polynomial of X X'. The small squares hold all there is
+    to know, so the rounds are theirs, in one go for all of a size, and X is multiplied once.
+    """
     a, b, c = QUINTIC
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    # Rounding matters less here than speed; CUDA, Metal and recent processors all know bfloat16.
-    x = x.bfloat16().contiguous()
-    for _ in range(ROUNDS):
-        square = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    wide = [m.mT if len(m) > m.shape[1] else m for m in matrices]
+    wide = [x / (x.norm() + 1e-7) for x in wide]
+    alike: dict[int, list[int]] = defaultdict(list)
+    for place, x in enumerate(wide):
+        alike[len(x)].append(place)
+    for size, places in alike.items():
+        square = torch.stack([wide[p] @ wide[p].mT for p in places])
+        product = torch.eye(size, device=square.device).expand_as(square)
+        for _ in range(ROUNDS):
+            factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+            factor.diagonal(dim1=1, dim2=2).add_(a)
+            product = factor @ product
+            square = factor @ square @ factor
+        for place, factor in zip(places, product, strict=True):
+            wide[place] = factor @ wide[place]
+    return [x.mT if len(m) > m.shape[1] else x for x, m in zip(wide, matrices, strict=True)]
