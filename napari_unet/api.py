@@ -11,13 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from napari_unet import sharing
-from napari_unet.annotation import (
-    Mapping,
-    TrainingSet,
-    are_objects,
-    guess_mapping,
-    mask_values,
-)
+from napari_unet.annotation import Mapping, TrainingSet, are_objects, guess_mapping, mask_values
 from napari_unet.config import (
     BACKGROUND,
     MAX_CLASSES,

@@ -5,19 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_unet.cli.pairs import matched
-from napari_unet.cli.parts import (
-    command,
-    say,
-)
-from napari_unet.run import (
-    BadInput,
-)
-
-if TYPE_CHECKING:
-    pass
+from napari_unet.cli.parts import command, say
+from napari_unet.run import BadInput
 
 
 def add_evaluate(commands: Any) -> None:

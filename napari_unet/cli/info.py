@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from napari_unet.cli.parts import (
-    command,
-)
-
-if TYPE_CHECKING:
-    pass
+from napari_unet.cli.parts import command
 
 
 def add_info(commands: Any) -> None:

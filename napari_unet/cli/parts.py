@@ -10,10 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.run import (
-    Control,
-    Event,
-)
+from napari_unet.run import Control, Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

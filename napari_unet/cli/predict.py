@@ -18,13 +18,7 @@ from napari_unet.cli.parts import (
     settings,
     stops_on_interrupt,
 )
-from napari_unet.run import (
-    BadInput,
-    Control,
-    Event,
-    Noticed,
-    Tiled,
-)
+from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
 from napari_unet.suffixes import MASKS
 
 if TYPE_CHECKING:

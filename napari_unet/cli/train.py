@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.pairs import read_pairs
-from napari_unet.cli.parts import (
-    command,
-    flags,
-    report_as_json,
-    say,
-    settings,
-    stops_on_interrupt,
-)
+from napari_unet.cli.parts import command, flags, report_as_json, say, settings, stops_on_interrupt
 from napari_unet.run import (
     BadInput,
     Control,

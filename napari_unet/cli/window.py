@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from napari_unet.cli.parts import (
-    command,
-    say,
-    stops_on_interrupt,
-)
+from napari_unet.cli.parts import command, say, stops_on_interrupt
 from napari_unet.cli.train import TrainReport
-from napari_unet.run import (
-    BadInput,
-    Control,
-)
-
-if TYPE_CHECKING:
-    pass
+from napari_unet.run import BadInput, Control
 
 
 def add_open(commands: Any) -> None:

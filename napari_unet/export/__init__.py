@@ -12,13 +12,7 @@ import numpy as np
 
 from napari_unet.config import SegClass
 from napari_unet.export.coco import write_coco
-from napari_unet.export.content import (
-    Content,
-    float_content,
-    make_content,
-    smallest,
-    spatial_axes,
-)
+from napari_unet.export.content import Content, float_content, make_content, smallest, spatial_axes
 from napari_unet.export.dicom import check_series, write_dicom_seg
 from napari_unet.export.geojson import write_geojson
 from napari_unet.export.nifti import check_nifti, write_nifti

@@ -14,15 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.formats.raw import (
-    Raw,
-    check_size,
-    is_large,
-    lazy_array,
-    n_bytes,
-    placed,
-    positive,
-)
+from napari_unet.formats.raw import Raw, check_size, is_large, lazy_array, n_bytes, placed, positive
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
 from napari_unet.units import PIXEL, factor, full_name

@@ -8,15 +8,7 @@ from html import escape
 
 from qtpy.QtCore import QBuffer, QByteArray, QSize, Qt
 from qtpy.QtGui import QImage, QImageReader, QPixmap, QResizeEvent
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFrame,
-    QLabel,
-    QScrollArea,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_unet.cards import Card, Version

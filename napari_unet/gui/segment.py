@@ -12,13 +12,7 @@ from typing import Any
 import napari
 import numpy as np
 from napari.layers import Image
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QFormLayout,
-    QProgressBar,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_unet.config import PredictConfig
 from napari_unet.gui.dialogs import ask_file, ask_folder
