@@ -18,6 +18,7 @@ import torch
 import zarr
 from common import Target, elapsed, interleave, medians, ratio, table, write_report
 
+from napari_unet import heap
 from napari_unet.cards import Card
 from napari_unet.config import NetConfig, PredictConfig, class_table
 from napari_unet.device import Numerics, choose_numerics, synchronise
@@ -48,8 +49,9 @@ def repeated(block: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def run(model: Model, image: Any, config: PredictConfig, labels: Any = None) -> None:
     """Predict a whole image, into memory if no place is given."""
     target = None if labels is None else Output(labels)
-    for _ in predict(model, image, config, target=target):
-        pass
+    with heap.kept():
+        for _ in predict(model, image, config, target=target):
+            pass
 
 
 def tiles_of(model: Model, image: np.ndarray, config: PredictConfig) -> Counter[tuple[int, ...]]:
@@ -85,7 +87,8 @@ def bare(
 
     def seconds_per_pixel(x: torch.Tensor, pixels: float) -> float:
         passes = max(1, round(pixels / x.numel()))
-        time = elapsed(lambda: [forward(net, x, numerics) for _ in range(passes)])
+        with heap.kept():  # as in prediction
+            time = elapsed(lambda: [forward(net, x, numerics) for _ in range(passes)])
         return time / passes / x.numel()
 
     largest = max(np.prod(shape) for shape in shapes)

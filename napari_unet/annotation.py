@@ -290,6 +290,22 @@ def mask_values(masks: Iterable[np.ndarray]) -> list[int]:
     return sorted(int(v) for v in found)
 
 
+def understand(masks: Sequence[np.ndarray], objects: bool | None = None, named: int = 1) -> Mapping:
+    """What the values of complete masks mean, where so many classes are named."""
+    values = mask_values(masks)
+    if objects is None and named < 2:
+        objects = are_objects(masks, values)
+    if objects:
+        return Mapping({}, objects=True)
+    guess = guess_mapping(values)
+    if guess.objects and (objects is False or named > 1):
+        raise BadInput(
+            f"The masks hold {len(values)} different values, up to {values[-1]}; at most "
+            f"{MAX_CLASSES} classes are possible: say that the values are objects, or map them."
+        )
+    return guess
+
+
 def are_objects(masks: Sequence[np.ndarray], values: list[int]) -> bool | None:
     """Whether each of several values is one connected object in every mask; None if unclear."""
     if sum(v > 0 for v in values) < FEW_VALUES or len(values) > MANY_VALUES:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from napari_unet import sharing
-from napari_unet.annotation import Mapping, TrainingSet, are_objects, guess_mapping, mask_values
+from napari_unet import heap, sharing
+from napari_unet.annotation import Mapping, TrainingSet, mask_values, understand
 from napari_unet.config import (
     BACKGROUND,
     MAX_CLASSES,
@@ -148,7 +148,8 @@ def predict(
     if not isinstance(image, Image):
         image = _load_image(image, axes or _axes_for(image, model), "image")
     check_image(model, image.data, f"Image '{image.name}'")
-    result = finish_prediction(predict_events(model, image.data, config), watch)
+    with heap.kept():
+        result = finish_prediction(predict_events(model, image.data, config), watch)
     extras = [result.probabilities] * probabilities + [result.uncertainty] * uncertainty
     return (result.labels, *extras) if extras else result.labels
 
@@ -203,12 +204,15 @@ def make_training_set(
             "Values of sparse masks are classes already, 0 is not labelled and 255 background; "
             "leave the mapping (or objects) out, or give complete masks."
         )
-    values = mask_values(mask for _, mask in pairs)
+    masks, named = [mask for _, mask in pairs], len(classes or ())
     if mapping is None:
-        if objects is None and not sparse:
-            objects = are_objects([mask for _, mask in pairs], values)
-        mapping = _mapping(values, sparse, objects, n_classes=len(classes) if classes else None)
-    n = len(classes) if classes else mapping.n_classes
+        mapping = _strokes(masks) if sparse else understand(masks, objects, named)
+    if mapping.objects and named > 1:
+        raise BadInput(
+            f"{named} class names were given, but objects are all of one class; give one name, or "
+            "say which value is which class."
+        )
+    n = named or mapping.n_classes
     if n < mapping.n_classes:
         raise BadInput(
             f"{n} class name(s) were given but the masks hold {mapping.n_classes} classes "
@@ -229,7 +233,7 @@ def make_training_set(
     for image, mask in pairs:
         _add(training_set, image, mask, mapping, sparse, border)
     if mapping.objects:
-        training_set.smallest = _smallest([mask for _, mask in pairs], training_set.ndim)
+        training_set.smallest = _smallest(masks, training_set.ndim)
     _refuse_nothing(training_set, mapping, sparse)
     return training_set, mapping
 
@@ -257,27 +261,15 @@ def _refuse_nothing(training_set: TrainingSet, mapping: Mapping, sparse: bool) -
         )
 
 
-def _mapping(
-    values: list[int], sparse: bool, objects: bool | None, n_classes: int | None
-) -> Mapping:
-    """How mask values become classes; sparse ones are annotation values already."""
-    if objects:
-        return Mapping({}, objects=True)
-    if sparse:
-        known = [v for v in values if v not in (UNLABELLED, BACKGROUND)]
-        if known and known[-1] > MAX_CLASSES:
-            raise BadInput(
-                f"A sparse mask holds the value {known[-1]}; give 0 for not labelled, 1..254 for "
-                "classes and 255 for background."
-            )
-        return Mapping({v: v for v in known} or {1: 1})
-    guess = guess_mapping(values)
-    if guess.objects and (objects is False or n_classes):
+def _strokes(masks: Sequence[np.ndarray]) -> Mapping:
+    """The classes of sparse masks, whose values are those of annotation already."""
+    known = [v for v in mask_values(masks) if v not in (UNLABELLED, BACKGROUND)]
+    if known and known[-1] > MAX_CLASSES:
         raise BadInput(
-            f"The masks hold {len(values)} different values, up to {values[-1]}; at most "
-            f"{MAX_CLASSES} classes are possible: say that the values are objects, or map them."
+            f"A sparse mask holds the value {known[-1]}; give 0 for not labelled, 1..254 for "
+            "classes and 255 for background."
         )
-    return guess
+    return Mapping({v: v for v in known} or {1: 1})
 
 
 def _add(
@@ -318,9 +310,12 @@ def _listed(what: Any) -> list[Any]:
 def read_masks(masks: Sequence[Any]) -> list[np.ndarray]:
     """Masks from arrays and paths; colours are numbered alike in all of them."""
     paths = [m for m in masks if isinstance(m, str | Path)]
-    colors = sorted({c for path in paths for c in mask_colors(path)}, key=_brightness)
+    found = {c for path in paths for c in mask_colors(path)}
+    if found:
+        found |= {c for path in paths for c in mask_colors(path, grey=True)}
+    colors = sorted(found, key=_brightness) or None
     return [
-        read_mask(m, colors=colors or None)
+        read_mask(m, colors=colors)
         if isinstance(m, str | Path)
         else _whole_numbers(m, f"The mask of image {n}")
         for n, m in enumerate(masks, 1)

@@ -128,17 +128,21 @@ def read_mask(
     data, lossy = _mask_channels(Path(path), axes)
     if lossy:
         return _threshold(data, path)
-    if _is_grey(data):
+    # Among masks in colour, grey is one more colour.
+    if data.shape[0] == 1 or (colors is None and _is_grey(data)):
         return _whole_numbers(data[0], path)
     packed = _packed(data, path)
     table = [_pack(c) for c in colors] if colors is not None else _palette(packed, path)
     return _numbered(packed, table, path)
 
 
-def mask_colors(path: str | Path) -> list[Color]:
-    """List the colours of a mask but black, dark to bright; none if it is not in colour."""
+def mask_colors(path: str | Path, grey: bool = False) -> list[Color]:
+    """List the colours of a mask but black, dark to bright; none if it is not in colour.
+
+    Where others are in colour, those of one that is grey count as well.
+    """
     data, lossy = _mask_channels(Path(path), None)
-    if lossy or _is_grey(data):
+    if lossy or data.shape[0] == 1 or (not grey and _is_grey(data)):
         return []
     return [_unpack(value) for value in _palette(_packed(data, path), path)]
 

@@ -33,6 +33,7 @@ from napari_unet.cards import (
     find_model,
     free_name,
     is_zip,
+    model_folder,
     new_place,
     now,
     parse_card,
@@ -184,6 +185,16 @@ def _copy_versions(old: Path, new: Path, versions: tuple[Version, ...]) -> None:
 
 def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().to("cpu").contiguous() for k, v in weights.items()}
+
+
+def chosen_model(model: Model | Path | str) -> Model:
+    """What was chosen in a window: a model, its folder, or its name in the library.
+
+    A folder that happens to have that name where napari was started is not meant.
+    """
+    if isinstance(model, Model):
+        return model
+    return load_model(model_folder(model) if isinstance(model, str) else model)
 
 
 def load_model(path: str | Path, version: int | None = None) -> Model:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from napari_unet import heap
 from napari_unet.annotation import Region
 from napari_unet.config import Frozen, PredictConfig, SegClass
 from napari_unet.io import plain_name
@@ -60,6 +61,15 @@ class Segmented(Event):
 
     result: Result
     stopped: bool
+    region: Region | None = None  # that was asked for; None for the whole
+
+
+@dataclass(frozen=True)
+class LeftOut(Event):
+    """One of several images cannot be segmented; the others are."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -78,17 +88,33 @@ def segment(
     control: Control,
     objects: ObjectConfig | None = None,
 ) -> Iterator[Event]:
-    """Segment regions of pictures into their results."""
-    from napari_unet.library import load_model
+    """Segment regions of pictures into their results; what cannot be is told of at the end."""
+    from napari_unet.library import chosen_model
 
-    loaded = load_model(model) if isinstance(model, str | Path) else model
+    loaded, refused = chosen_model(model), list[BadInput]()
     for task in tasks:
-        yield from _segment_one(loaded, task, config, control)
+        try:
+            with heap.kept():
+                yield from _segment_one(loaded, task, config, control)
+        except BadInput as error:
+            refused.append(error)
+            yield LeftOut(task.result.picture.name, str(error))
+            continue
         if objects is not None and not control.stopped:
             part(task.result, objects, control)
-        yield Segmented(task.result, control.stopped)
+        yield Segmented(task.result, control.stopped, task.region)
         if control.stopped:
             return
+    _tell(refused, len(tasks))
+
+
+def _tell(refused: list[BadInput], of: int) -> None:
+    """One error for all that were left out."""
+    if of > 1 and refused:
+        count = f"{len(refused)} of {of} images {'was' if len(refused) == 1 else 'were'} left out"
+        raise BadInput(f"{count}: {refused[0]}")
+    if refused:
+        raise refused[0]
 
 
 def _segment_one(
@@ -98,6 +124,9 @@ def _segment_one(
 
     result, picture = task.result, task.result.picture
     check_image(model, picture.pixels, f"'{picture.name}'")
+    if result.classes and result.classes != model.card.classes:
+        result.labels[:] = 0  # what another model saw elsewhere would be called otherwise now
+        result.rims = None
     result.classes = model.card.classes
     result.ndim, result.smallest = model.card.net.ndim, model.card.smallest
     _make_room(result, model, config)
@@ -201,22 +230,30 @@ def segment_files(
     """Segment every image of a folder, or images by name, and write the masks into another."""
     from napari_unet.export import describe, export_labels
     from napari_unet.io import list_images, read_image, stem
-    from napari_unet.library import load_model
+    from napari_unet.library import chosen_model
 
-    loaded = load_model(model) if isinstance(model, str | Path) else model
+    loaded, refused = chosen_model(model), list[BadInput]()
     if isinstance(files, Path):
         files = [(stem(path), path) for path in list_images(files)]
     masks = _masks_of(files, out, suffix)
-    for done, ((_, path), file) in enumerate(zip(files, masks, strict=True), 1):
-        image = read_image(path)
-        describe(file, image.spatial_shape, image)  # what cannot be written is refused now
-        picture = Picture(image.name, image.data, image.spacing, image.unit)
-        result = new_result(picture)
-        yield from segment(loaded, [Task(result)], config, control, objects)
+    for done, ((name, path), file) in enumerate(zip(files, masks, strict=True), 1):
+        try:
+            image = read_image(path)
+            describe(file, image.spatial_shape, image)  # what cannot be written is refused now
+            picture = Picture(image.name, image.data, image.spacing, image.unit)
+            result = new_result(picture)
+            for event in segment(loaded, [Task(result)], config, control, objects):
+                if not isinstance(event, LeftOut):
+                    yield event
+        except BadInput as error:
+            refused.append(error)
+            yield LeftOut(name, str(error))
+            continue
         if control.stopped:
             return
         export_labels(file, result.labels, image, result.classes, objects=result.objects)
         yield Written(file, done, len(files))
+    _tell(refused, len(files))
 
 
 def _masks_of(files: list[tuple[str, Path]], out: Path, suffix: str) -> list[Path]:

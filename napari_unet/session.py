@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from psygnal import Signal
 from pydantic import ValidationError
 
 from napari_unet.annotation import Region, TrainingSet
+from napari_unet.cards import model_folder
 from napari_unet.config import PredictConfig, Role, SegClass, TrainConfig, class_table
 from napari_unet.live import Look, Seen, watched
 from napari_unet.pictures import Picture, View
@@ -305,10 +305,11 @@ class Session:
             if first:
                 self.model_changed.emit(event.model)
         if isinstance(event, Trained):
-            self._newest = None
-            self.outcome = Outcome(event.model, event.last, self._model)
             self.control = None
-            self.model = event.model
+            if event.step:  # without one nothing was learned, and the model before stays
+                self._newest = None
+                self.outcome = Outcome(event.model, event.last, self._model)
+                self.model = event.model
         if isinstance(event, Seen):
             self.seen.emit(event)
 
@@ -361,7 +362,7 @@ def load(name: str, version: int | None) -> Iterator[Event]:
     """Load a model of the library; in the thread that does so, PyTorch is loaded too."""
     from napari_unet.library import load_model
 
-    yield Loaded(load_model(name, version))
+    yield Loaded(load_model(model_folder(name), version))
 
 
 def _known(settings: dict[str, Any]) -> TrainConfig:
@@ -383,12 +384,12 @@ def _run(
 ) -> Iterator[Event]:
     """A run with looks in between; in the thread that draws it, PyTorch is loaded."""
     from napari_unet.device import choose_device, describe_device, free_memory, why_no_gpu
-    from napari_unet.library import load_model
+    from napari_unet.library import chosen_model
     from napari_unet.training import train
 
     device = choose_device(config.device, training_set.ndim)
     yield Machine(describe_device(device), why_no_gpu() if device.type == "cpu" else "")
-    first = load_model(start) if isinstance(start, str | Path) else start
+    first = None if start is None else chosen_model(start)
     seeing = PredictConfig(device=config.device, precision=config.precision)
     events = train(config, training_set, control, start=first, name=name)
     yield from watched(events, control, look, seeing)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 import tempfile
 from dataclasses import dataclass
 
 import numpy as np
 
 from napari_unet.annotation import Region
+from napari_unet.run import BadInput
 
 SMALLEST = 32  # edge of a tile that is not cut further
 IN_MEMORY = 2**28  # bytes of a result that is not put on disk
@@ -90,6 +92,14 @@ def spread_windows(
 
 def zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """An array of zeros; a large one lies in a file without a name, which goes when it does."""
-    if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= IN_MEMORY:
         return np.zeros(shape, dtype)
+    # Where there is no room left, writing to a mapped file would end the program.
+    folder = tempfile.gettempdir()
+    if shutil.disk_usage(folder).free < size:
+        raise BadInput(
+            f"The result needs {size / 2**30:.1f} GiB in {folder}, which has less room; make some, "
+            "or set TMPDIR to a folder that has it."
+        )
     return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)

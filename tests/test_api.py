@@ -213,6 +213,27 @@ def test_few_values_are_objects_if_said_so_and_many_are_not_if_denied():
         make_training_set([(image, many)], objects=False)
 
 
+def test_values_that_have_names_are_no_objects():
+    organs = np.zeros((40, 40), np.uint8)
+    for number in range(1, 5):
+        organs[number * 8 : number * 8 + 4, 4:36] = number
+    image = as_image(np.zeros((40, 40)))
+    names = ["liver", "spleen", "left kidney", "right kidney"]
+
+    named, mapping = make_training_set([(image, organs)], classes=names)
+    unnamed, _ = make_training_set([(image, organs)])
+
+    assert (mapping.objects, named.rims) == (False, False)
+    assert len(named.classes) == 4
+    assert named.counts[1:].all()
+    assert unnamed.rims
+    with pytest.raises(BadInput, match="4 class names were given, but objects are all of one"):
+        make_training_set([(image, organs)], classes=names, objects=True)
+    one, mapping = make_training_set([(image, organs)], classes=["nucleus"])
+    assert mapping.objects
+    assert one.rims
+
+
 def test_objects_with_a_border_weigh_more_where_they_touch():
     image = as_image(np.zeros((40, 40)))
     mask = np.zeros((40, 40), np.uint16)

@@ -22,8 +22,8 @@ FLOORS = [
     for names in (
         "config run progress suffixes units",
         "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
-        " tiling instances device threads axes formats formats.* io atomic cards samples models"
-        " models.* rims kept sheets records script optional showing export"
+        " tiling instances device heap threads axes formats formats.* io atomic cards samples"
+        " models models.* rims kept sheets records script optional showing export"
         " export.*",
         "library sharing sharing.*",
         "hints learner checkpoint training inference",

@@ -623,6 +623,36 @@ def test_masks_that_number_classes_differently_are_told(tmp_path, capsys):
     assert "Dice   1.0000" in said.out
 
 
+def cut(mask: np.ndarray, parts: int) -> np.ndarray:
+    """The mask in stripes with gaps between them, each with a number of its own."""
+    stripe = np.arange(len(mask))[:, None] * parts // len(mask) + 1
+    gap = np.arange(len(mask))[:, None] % (len(mask) // parts) == 0
+    return np.where((mask > 0) & ~gap, stripe, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize("parts", [10, 1])
+def test_masks_are_compared_with_objects_as_what_is_no_background(tmp_path, capsys, parts):
+    truth = cut(disk(), 10)
+    Pillow.fromarray(np.minimum(truth, parts)).save(tmp_path / "found.png")
+    Pillow.fromarray(truth).save(tmp_path / "truth.png")
+
+    main(["evaluate", str(tmp_path / "found.png"), str(tmp_path / "truth.png")])
+
+    said = capsys.readouterr()
+    assert "every other value is one object of class 1" in said.err
+    assert "Dice   1.0000" in said.out
+
+
+def test_codes_that_happen_to_be_missing_can_be_said(tmp_path, capsys):
+    Pillow.fromarray(disk() * 2).save(tmp_path / "found.png")
+    Pillow.fromarray(disk() * 255).save(tmp_path / "truth.png")
+    masks = [str(tmp_path / "found.png"), str(tmp_path / "truth.png")]
+
+    main(["evaluate", *masks, "--map", "0=0,128=1,255=2", "--json"])
+
+    assert json.loads(capsys.readouterr().out)["classes"]["dice"] == [None, 1.0]
+
+
 # ---- models
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from napari_unet.cards import Card, fingerprint, library_folder
 from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
-from napari_unet.library import Model
+from napari_unet.library import Model, chosen_model
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture, View
 from napari_unet.run import BadInput, Event, Peeked, Rested, Started, Stepped, Trained
@@ -464,7 +465,7 @@ class TestTraining:
         [
             ("first", (3, 20, 20), 1, "Model 'first' reads 1 .* in 2-D, these .* in 3-D"),
             ("first", (20, 20), 2, r"Model 'first' reads 1 channel\(s\) .* are 2 channel"),
-            ("none such", (20, 20), 1, "There is no model at none such"),
+            ("none such", (20, 20), 1, "The library has no model named 'none such'"),
         ],
     )
     def test_a_net_that_does_not_fit_is_refused_in_a_sentence(
@@ -661,3 +662,29 @@ class TestModels:
         assert isinstance(loaded, Loaded)
         assert all(torch.equal(loaded.model.weights[k], w) for k, w in weights.items())
         assert any(not torch.equal(models[1 - place].weights[k], w) for k, w in weights.items())
+
+
+def test_a_name_in_the_library_is_no_folder_that_happens_to_be_here(session, tmp_path, monkeypatch):
+    begun(session)
+    learned(session, name="cells")[-1].model.save(library_folder() / "cells")
+    (tmp_path / "here" / "cells").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert chosen_model("cells").card.name == "cells"
+    (loaded,) = load("cells", None)
+    assert loaded.model.card.name == "cells"
+    with pytest.raises(BadInput):
+        chosen_model(Path("cells"))
+
+
+def test_a_run_without_a_step_leaves_the_model_before(session):
+    before, random = model_named("before"), model_named("random")
+    session.model = before
+    begun(session)
+    session.train()
+
+    session.take(Trained("stopped", 0, 0.1, None, random, random))
+    session.end()
+
+    assert session.model is before
+    assert session.outcome is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_unet.tiling import fit_edges, plan_tiles, spread_windows
+from napari_unet.run import BadInput
+from napari_unet.tiling import fit_edges, plan_tiles, spread_windows, zeros
 
 
 @st.composite
@@ -148,3 +151,11 @@ class TestFitEdges:
 
     def test_a_limit_below_any_tile_ends_at_the_smallest(self):
         assert max(fit_edges((500, 500), (100, 100), 10)) <= 32
+
+
+def test_without_room_for_a_large_result_that_is_said(monkeypatch):
+    room = SimpleNamespace(free=2**30)
+    monkeypatch.setattr("napari_unet.tiling.shutil.disk_usage", lambda _folder: room)
+
+    with pytest.raises(BadInput, match=r"needs 2\.0 GiB in .*, which has less room; make some, or"):
+        zeros((2**31,), np.uint8)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from napari_unet.cli.pairs import matched
+from napari_unet.cli.pairs import add_meaning, matched, parse_map
 from napari_unet.cli.parts import command, say
 from napari_unet.run import BadInput
 
@@ -17,11 +17,12 @@ def add_evaluate(commands: Any) -> None:
     parser = command(commands, "evaluate", _evaluate, "Dice and IoU of masks against the truth.")
     parser.add_argument("predicted", type=Path, help="A mask or a folder of masks")
     parser.add_argument("true", type=Path, help="The true mask or a folder of them")
+    add_meaning(parser, "true masks")
     parser.add_argument("--json", action="store_true", help="Print the scores as JSON")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from napari_unet.annotation import guess_mapping, mask_values
+    from napari_unet.annotation import understand
     from napari_unet.api import read_masks
     from napari_unet.io import stem
     from napari_unet.metrics import dense_confusion, dice_of, iou_of
@@ -33,7 +34,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             raise BadInput(
                 f"{path} has shape {a.shape} but {true} has {b.shape}; give masks of one image."
             )
-    of_found, of_truth = (guess_mapping(mask_values(m)) for m in (found, truth))
+    of_found = understand(found)
+    if arguments.map:
+        of_truth = parse_map(arguments.map)
+    else:
+        # Several predicted classes would not be those of objects.
+        objects = arguments.objects or (None if of_found.n_classes == 1 else False)
+        of_truth = understand(truth, objects)
+    if of_truth.objects:
+        of_found = of_truth
     n = max(of_found.n_classes, of_truth.n_classes)
     rows = []
     for (path, _), a, b in zip(paths, found, truth, strict=True):
@@ -41,6 +50,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         rows.append({"image": stem(path), "dice": dice_of(table), "iou": iou_of(table)})
     if of_found.describe() != of_truth.describe():
         say(f"predicted: {of_found.describe()}; true: {of_truth.describe()}")
+    elif of_truth.objects:
+        say(f"all masks: {of_truth.describe()}")
     _report_scores(rows, n, arguments.json)
     return 0
 

@@ -1,7 +1,8 @@
-"""Images and masks that belong together by their names."""
+"""Images and masks that belong together by their names, and what the values of masks mean."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from napari_unet.run import BadInput
 if TYPE_CHECKING:
     import numpy as np
 
+    from napari_unet.annotation import Mapping
     from napari_unet.io import Image
 
 
@@ -45,3 +47,24 @@ def refuse_twins(paths: list[Path]) -> None:
         twin = seen.setdefault(stem(path), path)
         if twin != path:
             raise BadInput(f"{twin} and {path} are images of the same name; rename one of them.")
+
+
+def add_meaning(parser: argparse.ArgumentParser, of: str) -> None:
+    """Offer to say what the values of masks mean."""
+    parser.add_argument(
+        "--map", help=f"What values of {of} mean, as 0=0,128=1,255=2 with 0 for background"
+    )
+    parser.add_argument("--objects", action="store_true", help=f"Values of {of} are objects")
+
+
+def parse_map(text: str) -> Mapping:
+    """The mapping that `--map` says."""
+    from napari_unet.annotation import Mapping
+
+    try:
+        values = {int(k): int(v) for k, v in (pair.split("=") for pair in text.split(","))}
+    except ValueError:
+        raise BadInput(f"--map {text}: give pairs such as 0=0,255=1.") from None
+    if any(not 0 <= c <= 254 for c in values.values()):
+        raise BadInput(f"--map {text}: classes are 1..254 and 0 is background; give such numbers.")
+    return Mapping(values)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.pairs import read_pairs
+from napari_unet.cli.pairs import add_meaning, parse_map, read_pairs
 from napari_unet.cli.parts import command, flags, report_as_json, say, settings, stops_on_interrupt
 from napari_unet.run import (
     BadInput,
@@ -23,7 +23,7 @@ from napari_unet.run import (
 )
 
 if TYPE_CHECKING:
-    from napari_unet.annotation import Mapping, TrainingSet
+    from napari_unet.annotation import TrainingSet
     from napari_unet.library import Model
 
 
@@ -54,10 +54,7 @@ def add_train(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--init", default="auto", help="auto, random, starter or a model")
     parser.add_argument("--classes", help="Names of the classes, separated by commas")
-    parser.add_argument(
-        "--map", help="What mask values mean, as 0=0,128=1,255=2 with 0 for background"
-    )
-    parser.add_argument("--objects", action="store_true", help="Mask values are objects")
+    add_meaning(parser, "masks")
     parser.add_argument("--slices", action="store_true", help="Train on the planes of stacks")
     parser.add_argument("--axes", help="Axes of the images if they cannot be told, such as ZYX")
     parser.add_argument(
@@ -143,7 +140,7 @@ def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingS
         pairs,
         sparse=arguments.sparse,
         classes=_parse_classes(arguments.classes) if arguments.classes else None,
-        mapping=_parse_map(arguments.map) if arguments.map else None,
+        mapping=parse_map(arguments.map) if arguments.map else None,
         objects=arguments.objects or None,
         slices=arguments.slices,
         border=border,
@@ -162,18 +159,6 @@ def _parse_classes(text: str) -> list[str]:
     if not all(names):
         raise BadInput(f"--classes {text}: a name is empty; give names such as nucleus,membrane.")
     return names
-
-
-def _parse_map(text: str) -> Mapping:
-    from napari_unet.annotation import Mapping
-
-    try:
-        values = {int(k): int(v) for k, v in (pair.split("=") for pair in text.split(","))}
-    except ValueError:
-        raise BadInput(f"--map {text}: give pairs such as 0=0,255=1.") from None
-    if any(not 0 <= c <= 254 for c in values.values()):
-        raise BadInput(f"--map {text}: classes are 1..254 and 0 is background; give such numbers.")
-    return Mapping(values)
 
 
 class TrainReport:

@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_unet.annotation import Region
+from napari_unet.cards import model_folder
 from napari_unet.config import PredictConfig, SegClass
 from napari_unet.gui.jobs import Failure
 from napari_unet.gui.workspace import Workspace
@@ -88,7 +89,7 @@ def _compare(
     from napari_unet.library import load_model
 
     results = []
-    for model in (mine, load_model(name, version)):
+    for model in (mine, load_model(model_folder(name), version)):
         result = new_result(picture)
         yield from segment(model, [Task(result, region)], PredictConfig(), control)
         results.append(result)
