@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.annotation import BLOCK, Item, Region
-from napari_unet.config import NetConfig
+from napari_unet.config import BACKGROUND, NetConfig
 from napari_unet.device import Numerics
 from napari_unet.models.pixels import COARSEST, PixelNet, features
 from napari_unet.patches import (
@@ -24,14 +24,13 @@ from napari_unet.patches import (
     BlockCache,
     Sampler,
     at_pixels,
-    gather,
-    item_stats,
-    readable,
+    normalised,
 )
 
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
 WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
-PIXELS = 1024  # of a window that are learned from
+PIXELS = 1024  # of a window that are learned from,
+LEAST_OF_KIND = 32  # of them at least so many of each class, if there are
 AGAIN = 20  # steps after which it may be fitted again; then twice as many, and so on
 TRUSTED = 150  # steps after which the net relies on hints less and less,
 LEAST = 0.02  # until they weigh so little that they are not worth their time
@@ -90,12 +89,18 @@ class Hints:
         kinds = frozenset(np.flatnonzero(self._sampler.totals).tolist())
         if kinds == self._kinds and step < max(last + AGAIN, 2 * last):
             return
-        items = [i for i in self._sampler.items if 0 < i.labelled < SPARSE * i.annotation.size]
-        self._read(sorted(itertools.chain.from_iterable(map(self._windows, items)), key=_newest))
+        painted = [i for i in self._sampler.items if i.labelled]
+        sparse = [i for i in painted if i.labelled < SPARSE * i.annotation.size]
+        windows = map(self._windows, painted if sparse else ())
+        self._read(sorted(itertools.chain.from_iterable(windows), key=_newest))
         self._fitted, self._kinds = (self._sampler.version, step), kinds
         self.net, self._maps = self._fit(), {}
         if self.net is not None:
-            self._maps = {i.name: (i, BlockCache(_Map(self, self.net, i))) for i in items}
+            self._maps = {i.name: (i, BlockCache(_Map(self, self.net, i))) for i in sparse}
+
+    @property
+    def given(self) -> bool:
+        return self.net is not None
 
     def stop(self) -> None:
         """Give no hints any more."""
@@ -166,7 +171,7 @@ class Hints:
             labels, first = labels[low:high], region[0].start
             region = (slice(first + low, first + high), *region[1:])
         flat = labels.ravel()
-        some = np.random.default_rng(self._seed).permutation(np.flatnonzero(flat))[:PIXELS]
+        some = _some(flat, np.random.default_rng(self._seed))
         x, inside = self.pixels(item, region)
         rows = features(x)[0][inside].flatten(0, -2)
         return rows[torch.from_numpy(some).to(self._device)], self._send(flat[some])
@@ -174,7 +179,9 @@ class Hints:
     def _fit(self) -> PixelNet | None:
         rows = [rows for _, rows, _ in self._rows.values()]
         labels = [labels for _, _, labels in self._rows.values()]
-        if not labels or len(torch.cat(labels).unique()) < 2:
+        known = set(torch.cat(labels).unique().tolist()) if labels else set()
+        # Of a class that it has not seen it would say that it is nowhere.
+        if len(known) < 2 or not {kind or BACKGROUND for kind in self._kinds} <= known:
             return None
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._seed)  # and not those of GPUs
@@ -194,10 +201,21 @@ class Hints:
             for (s, m), step in zip(pairs, steps, strict=True)
         ]
         inside = tuple(slice(m, m + s.stop - s.start) for s, m in pairs)
-        return self._send(item_stats(item).apply(gather(readable(item), wanted)))[None], inside
+        return self._send(normalised(item, wanted))[None], inside
 
     def _send(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def _some(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Places of labelled pixels, few of them; the rare are not left out."""
+    places = random.permutation(np.flatnonzero(labels))
+    kinds = np.unique(labels[places])
+    first = [places[labels[places] == kind][:LEAST_OF_KIND] for kind in kinds]
+    wanted = np.concatenate([*first, places])
+    _, when = np.unique(wanted, return_index=True)
+    chosen: np.ndarray = wanted[np.sort(when)][:PIXELS]
+    return chosen
 
 
 class _Map:

@@ -42,6 +42,8 @@ class HoldOut:
                 self.roles[item.name] = np.zeros(grid, np.uint8)
                 self.windows[item.name] = []
                 self._trained[item.name] = np.zeros(grid, bool)
+            if item.role == "train":  # perhaps only since a moment ago
+                self.roles[item.name][:], self.windows[item.name] = TRAIN, []
         self._hold_what_was_asked(items)
         free_to = tuple(i for i in items if i.role == "both")
         if self.share * sum(i.labelled for i in items) >= LEAST:
@@ -112,16 +114,17 @@ class HoldOut:
 
     def _hold_windows(self, items: tuple[Item, ...]) -> None:
         total = sum(i.labelled for i in items)
-        while sum(map(len, self.windows.values())) < WINDOWS:
+        while sum(len(self.windows[i.name]) for i in items) < WINDOWS:
             held = self.held(items)
-            taken = total - sum(int(_trainable(i, self.roles[i.name]).sum()) for i in items)
+            kept = np.sum([_trainable(i, self.roles[i.name]) for i in items], 0)
+            taken = total - int(kept.sum())
             wanted, allowed = self.share * total - held, COST * self.share * total - taken
             if wanted < 0.25 * self.share * total:
                 return
             found = [
                 f
                 for i in items
-                if i.labelled and (f := self._best_window(i, items, wanted, allowed))
+                if i.labelled and (f := self._best_window(i, kept, wanted, allowed))
             ]
             if not found:
                 return
@@ -145,14 +148,15 @@ class HoldOut:
         return tuple(-(-h // edge) for h in self._halo)
 
     def _best_window(
-        self, item: Item, items: tuple[Item, ...], wanted: float, allowed: float
+        self, item: Item, kept: np.ndarray, wanted: float, allowed: float
     ) -> tuple[float, Item, Region] | None:
         """The window that holds out most for what it costs training, if it is worth it."""
         role = self.roles[item.name]
         counts = item.counts * (role == TRAIN)
+        if not (counts.any(0) & ~self._trained[item.name]).any():
+            return None  # all there is was trained on
         sums = _summed(counts)
         seen = _summed(self._trained[item.name][None].astype(np.int64))
-        kept = sum(_trainable(i, self.roles[i.name]) for i in items)
         best: tuple[float, Item, Region] | None = None
         for window in _windows(role.shape):
             grown = _grown(window, self._margin(item), role.shape)

@@ -13,7 +13,7 @@ from napari_unet.device import Numerics
 from napari_unet.holdout import HoldOut
 from napari_unet.metrics import Matrix, Scores, confusion, dice_of
 from napari_unet.models import Net
-from napari_unet.patches import gather, item_stats
+from napari_unet.patches import normalised
 from napari_unet.rims import without_rims
 
 EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
@@ -59,7 +59,7 @@ class Judge:
     def _confusion(self, net: Net, item: Item, region: Region) -> Any:
         pairs = list(zip(region, net.halo, strict=True))
         wanted = [np.arange(s.start - h, s.stop + h) for s, h in pairs]
-        pixels = item_stats(item).apply(gather(item.image, wanted))
+        pixels = normalised(item, wanted)
         self.pixels += pixels[0].size
         with self.numerics.autocast():
             logits = net(self.numerics.send(pixels))[0]

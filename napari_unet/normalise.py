@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def outside(stats: Stats, seen: list[Stats]) -> bool:
 def spread_sample(image: Any) -> np.ndarray:
     """All pixels of an image (C, n), or those of evenly spread blocks of a large one."""
     spatial = image.shape[1:]
-    if np.prod(spatial) <= SAMPLE_PIXELS:
+    if math.prod(spatial) <= SAMPLE_PIXELS:
         return np.asarray(image).reshape(image.shape[0], -1)
     edge = max(1, round((SAMPLE_PIXELS / SAMPLE_BLOCKS) ** (1 / len(spatial))))
     windows = spread_windows(spatial, edge, SAMPLE_BLOCKS)

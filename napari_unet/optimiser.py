@@ -50,7 +50,7 @@ class Optimiser:
     def step(self) -> None:
         """Update every weight that has a gradient."""
         self._steps += 1
-        learning = [w for w in self.weights if w.grad is not None]
+        learning: list[Tensor] = [w for w in self.weights if w.grad is not None]
         if matrices := [w for w in learning if is_matrix(w)]:
             self._muon(matrices)
         if vectors := [w for w in learning if not is_matrix(w)]:

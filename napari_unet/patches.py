@@ -140,6 +140,8 @@ class Sampler:
 
     def feedback(self, spots: list[Spot], errors: np.ndarray) -> None:
         """Remember how badly each patch was predicted; relative to the batch, within 1/2 to 2."""
+        if not np.isfinite(errors).all():  # of a net that is about to be put back
+            return
         relative = np.clip(errors / max(float(errors.mean()), 1e-6), 0.5, 2)
         self._lately += [
             (s.item.name, s.block, float(e)) for s, e in zip(spots, relative, strict=True)
@@ -197,7 +199,7 @@ def cut(
             np.arange(c - s // 2, c - s // 2 + s) for c, s in zip(spot.centre, shape, strict=True)
         ]
         sizes = item.annotation.shape
-        images.append(item_stats(item).apply(gather(readable(item), wanted)))
+        images.append(normalised(item, wanted))
         label = gather(item.annotation, wanted)
         for axis, (place, n) in enumerate(zip(wanted, sizes, strict=True)):
             label[_along(axis, (place < 0) | (place >= n), len(sizes))] = UNLABELLED
@@ -254,6 +256,11 @@ def readable(item: Item) -> Any:
     return item.cache["blocks"]
 
 
+def normalised(item: Item, wanted: list[np.ndarray]) -> np.ndarray:
+    """The item's pixels at the given indices, mirrored at the borders, as nets see them."""
+    return item_stats(item).apply(gather(readable(item), wanted))
+
+
 def gather(image: Any, wanted: list[np.ndarray]) -> np.ndarray:
     """Pixels at the given indices along the last axes, mirrored at the borders."""
     sizes = image.shape[-len(wanted) :]
@@ -266,7 +273,9 @@ def gather(image: Any, wanted: list[np.ndarray]) -> np.ndarray:
         axis += len(lead)
         if not np.array_equal(index - lo, np.arange(part.shape[axis])):
             part = np.take(part, index - lo, axis)
-    return part.copy() if np.shares_memory(part, image) else part
+    # Other arrays would be asked for all their pixels.
+    shared = isinstance(image, np.ndarray) and np.may_share_memory(part, image)
+    return part.copy() if shared else part
 
 
 def mirror(index: np.ndarray, size: int) -> np.ndarray:

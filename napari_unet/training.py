@@ -227,21 +227,29 @@ class _Run:
                 raise
             loss = None
         if loss is None:  # outside the except block, which would keep the step's tensors alive
-            yield self._shrink()
+            if self.learner.hints.given:  # which need memory of their own
+                self.learner.hints.stop()
+            else:
+                yield self._shrink()
             return
         pending, self._pending = self._pending, (self.step, loss)
         if pending is not None:
             yield self._look_at(*pending)
 
     def judge(self) -> Iterator[Event]:
-        """Judge the averaged weights; when memory runs out, in smaller pieces."""
-        try:
-            events = list(self._judge())
-        except (RuntimeError, MemoryError) as error:
-            if not ran_out_of_memory(error) or self.jury.edge < 16:
-                raise
-            events = []
-            self.jury.edge //= 2
+        """Judge the averaged weights; when memory runs out, in smaller pieces, or later."""
+        events: list[Event] | None = None
+        while events is None:
+            try:
+                events = list(self._judge())
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                if self.jury.edge < 16:
+                    events = []
+                    self._judged = (self._judged[0], self.step + JUDGE_STEPS)
+                else:
+                    self.jury.edge //= 2
         yield from events
 
     def _judge(self) -> Iterator[Event]:
@@ -250,11 +258,13 @@ class _Run:
         if self.best is not None and self._judged[0] != self.sampler.version:
             present = copied(average.state_dict())
             average.load_state_dict(self.best)
-            rescored = mean(self.jury.score(average, items))
+            try:
+                rescored = mean(self.jury.score(average, items))
+            finally:
+                average.load_state_dict(present)
             if rescored is None:  # what it was judged by has been erased
                 self.best = None
             self.best_dice = rescored or 0.0
-            average.load_state_dict(present)
         classes = self.jury.score(average, items)
         pause = max(JUDGE_STEPS, round(JUDGE_COST * self.jury.pixels / self.learner.pixels))
         self._judged = (self.sampler.version, self.step + pause)
@@ -553,8 +563,8 @@ class _Run:
         self.began = time.perf_counter() - state["seconds"]
         self._progress_step = state["progress"]
         self._losses = tuple(state["losses"])
-        self._judged = tuple(state["judged"])
-        self._backup = self.learner.weights()
+        self._judged = (-1, state["judged"][1])  # the annotation may be another
+        self._backup, self._backed_up_at = self.learner.weights(), self.step
 
 
 def _identify(item: Item) -> str:

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet import hints as hints_module
 from napari_unet.annotation import BLOCK, TrainingSet
 from napari_unet.config import BACKGROUND, NetConfig, class_table
 from napari_unet.device import choose_numerics
-from napari_unet.hints import AGAIN, WINDOWS, Hints
+from napari_unet.hints import AGAIN, PIXELS, WINDOWS, Hints, _some
 from napari_unet.holdout import HELD, HoldOut
-from napari_unet.patches import Sampler
+from napari_unet.patches import Sampler, item_stats
 
 EDGE = 192
 MOST = WINDOWS[2]
@@ -156,7 +155,7 @@ def test_are_those_of_the_classifier_on_the_whole_image(edge):
     training_set, sampler, hints = make(a=image)
     paint(training_set)
     refresh(sampler, hints)
-    whole = torch.from_numpy(hints_module.item_stats(training_set.items[0]).apply(image))[None]
+    whole = torch.from_numpy(item_stats(training_set.items[0]).apply(image))[None]
     assert hints.net is not None
     expected = hints.net.probabilities(whole)[0].numpy()
     assert np.abs(of(training_set, hints) - expected).mean() < 0.03
@@ -212,7 +211,7 @@ def test_a_slide_is_read_only_where_it_is_asked(monkeypatch):
     chunks = ((1,), (256,) * 20, (256,) * 20)
     slide = da.map_blocks(block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), "f4"))
     training_set, sampler, hints = make(a=slide)
-    training_set.items[0].cache["stats"] = hints_module.item_stats(make()[0].items[0])
+    training_set.items[0].cache["stats"] = item_stats(make()[0].items[0])
     paint(training_set)
     refresh(sampler, hints)
     item = training_set.items[0]
@@ -220,3 +219,27 @@ def test_a_slide_is_read_only_where_it_is_asked(monkeypatch):
     assert found is not None
     assert found[:, 0:64, 0:64].shape == (2, 64, 64)
     assert len(set(read)) <= 4
+
+
+def test_a_class_of_complete_images_is_not_denied_in_others():
+    textures = two_textures()
+    training_set, sampler, hints = make(classes=2, a=textures, b=textures)
+    paint(training_set)  # of class 1 and background
+    third = np.full((EDGE, EDGE), BACKGROUND, np.uint8)
+    third[:, EDGE // 2 :] = 2
+    training_set.annotate("b", third)
+    refresh(sampler, hints)
+
+    assert of(training_set, hints)[2][:, EDGE // 2 + 8 :].mean() > 0.3
+    assert hints.of(training_set.items[1]) is None, "all of it is known"
+
+
+def test_a_rare_class_is_among_the_pixels_that_are_learned_from():
+    labels = np.full(60_000, BACKGROUND, np.uint8)
+    labels[:10], labels[10:12] = 1, 0
+
+    chosen = _some(labels, np.random.default_rng(0))
+
+    assert len(np.unique(chosen)) == len(chosen) == PIXELS
+    assert (labels[chosen] == 1).sum() == 10
+    assert labels[chosen].all()

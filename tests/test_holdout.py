@@ -45,6 +45,19 @@ def near(held: np.ndarray, halo: tuple[int, ...]) -> np.ndarray:
     return ndimage.maximum_filter(held, [2 * h + 1 for h in halo])
 
 
+def test_what_is_to_be_learned_is_held_out_no_longer():
+    training_set = make_set((96, 96))
+    holdout = HoldOut(0.2, (8, 8), 0)
+    values = np.full((96, 96), 1, np.uint8)
+    for role, expected in (("hold out", HELD), ("train", TRAIN)):
+        training_set.add("a", np.zeros((1, 96, 96), np.float32), values, role=role)
+        holdout.update(training_set.items)
+        assert (holdout.roles["a"] == expected).all()
+        training_set.remove("a")
+
+    assert holdout.windows["a"] == []
+
+
 @pytest.mark.parametrize(
     ("shape", "halo"),
     [

@@ -404,3 +404,25 @@ def test_statistics_are_measured_once():
     image.__class__.__array__ = lambda self, *_, **__: self[(slice(None),)]
     assert item_stats(item) is item_stats(item)
     assert image.read == 64 * 64
+
+
+def test_a_lazy_image_is_not_asked_for_all_its_pixels():
+    image = da.from_array(np.arange(64.0).reshape(1, 8, 8), chunks=4)
+
+    found = gather(image, [np.arange(-1, 3), np.arange(2, 6)])  # dask warns where it is
+
+    assert np.array_equal(found[0, 1:], np.arange(64.0).reshape(8, 8)[0:3, 2:6])
+
+
+@pytest.mark.parametrize("first", [float("nan"), float("inf")])
+def test_errors_that_are_no_numbers_are_not_remembered(first):
+    training_set = make_set((64, 64))
+    training_set.paint("image 0", square(0, 0, 40), 1)
+    sampler = make_sampler(training_set)
+    spots = sampler.draw(4, (0, 0))
+
+    sampler.feedback(spots, np.array([first, 1.0, 2.0, 3.0]))
+    sampler.refresh(10**6)
+
+    assert len(sampler.draw(4, (0, 0))) == 4
+    assert all(np.isfinite(error).all() for error in sampler._error.values())

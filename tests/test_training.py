@@ -553,6 +553,65 @@ class TestLateTrouble:
         assert edges[:2] == [256, 128]
         assert events[-1].dice is not None
 
+    def test_without_the_memory_to_judge_at_all_it_learns_on(self, monkeypatch):
+        def out_of_memory(*_arguments, **_options):
+            raise MemoryError
+
+        monkeypatch.setattr(training.Judge, "score", out_of_memory)
+        monkeypatch.setattr(training.Judge, "tables", out_of_memory)
+
+        last = run(make_set(6), steps=60)[-1]
+
+        assert (last.reason, last.step, last.dice) == ("steps", 60, None)
+
+    def test_memory_that_runs_out_while_the_best_is_judged_anew_leaves_the_average(
+        self, monkeypatch
+    ):
+        training_set, seen = make_set(6), []
+        real = training.Judge.score
+
+        def short_of_memory(self, net, items):
+            seen.append({k: v.clone() for k, v in net.state_dict().items()})
+            if len(seen) == 2:  # of the best, as the annotation has changed
+                raise MemoryError
+            return real(self, net, items)
+
+        monkeypatch.setattr(training.Judge, "score", short_of_memory)
+        scored = 0
+        for event in train(TrainConfig(steps=60, **TINY), training_set):
+            if isinstance(event, Scored):
+                scored += 1
+                if scored == 1:
+                    training_set.paint("discs 0", (slice(0, 2), slice(0, 2)), 1)
+
+        assert len(seen) > 3
+        assert equal(seen[0], seen[1])
+        assert equal(seen[0], seen[2]), "the best again"
+        assert not equal(seen[0], seen[3]), "and the average, which has gone on"
+
+    def test_a_slide_is_judged_where_it_is_held_out_and_read_nowhere_else(self):
+        class Slide:
+            """Pixels that can only be had a part at a time."""
+
+            def __init__(self, pixels):
+                self.pixels, self.shape, self.dtype = pixels, pixels.shape, pixels.dtype
+
+            def __getitem__(self, part):
+                return self.pixels[part]
+
+            def __array__(self, *_arguments, **_options):
+                raise AssertionError("all of it was asked for")
+
+        training_set = TrainingSet(class_table(1))
+        image, mask = discs(0, 192)
+        training_set.add("slide", Slide(image), mask, complete=True)
+        training_set.items[0].cache["stats"] = measure(image)
+        training_set.items[0].cache["fingerprint"] = "slide"
+
+        events = run(training_set, steps=30, holdout=0.2)
+
+        assert of(Scored, events)
+
 
 def test_equal_seeds_give_equal_weights_with_dropout(tmp_path):
     config = TrainConfig(steps=24, arch="classic", **TINY)
