@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from napari_unet.annotation import Region
+from napari_unet.annotation import Region, without
 from napari_unet.atomic import atomic_file, atomic_folder
 from napari_unet.cards import fingerprint
 from napari_unet.config import SegClass, class_table
@@ -33,6 +33,7 @@ from napari_unet.records import (
     ImageCard,
     MaskCard,
     ProjectCard,
+    Removal,
     home,
     is_project,
     name_of,
@@ -146,10 +147,24 @@ class Project:
             card = self._card.model_copy(update={"name": name_of(folder), "created": now()})
             write_card(draft / PROJECT, card)
         copy = open_project(folder)
+        if self.read_only:
+            copy._take_over(self)
         for key, image in copy.images.items():
-            if not image.path.startswith(f"{IMAGES}/"):
+            if image.path and not image.path.startswith(f"{IMAGES}/"):
                 copy.change(key, path=copy._relative(self.file(key)))
         return copy
+
+    def _take_over(self, other: Project) -> None:
+        """What a project that cannot be written to has in memory only."""
+        for key, card in other.images.items():
+            if key not in self.images:
+                self.images[key] = card
+                self._pixels[key] = other._pixels[key]
+                self._mark(key, LOOK)
+        for key, labels in other._held.items():
+            self.hold(key, labels)
+            self.paint(key)
+            self.let_go(key)  # unless somebody goes on painting
 
     # --- images ---
 
@@ -262,7 +277,7 @@ class Project:
 
     def sheets(self, key: str) -> Sheets:
         """What is painted on an image, as it lies on disk."""
-        return Sheets(self._place(key), self.images[key].shape)
+        return Sheets(self._place(key), self.images[key].shape, self._card.removed)
 
     def annotation(self, key: str) -> np.ndarray:
         """What is painted on an image; what was damaged is told of in `problems`."""
@@ -290,6 +305,23 @@ class Project:
         for place in places(region or whole):
             self._mark(key, place)
         self.change(key, painted=now())
+
+    def remove_class(self, number: int, classes: int, shown: Collection[str]) -> list[str]:
+        """One of so many classes goes; the annotations that are not shown, without it now.
+
+        Those that are shown are changed by whoever shows them.
+        """
+        gone = Removal(when=now(), number=number, classes=classes)
+        self.card = self._card.model_copy(update={"removed": (*self._card.removed, gone)})
+        changed = [k for k, card in self.images.items() if card.painted and k not in shown]
+        for key in changed:
+            # On disk it is read without the class already.
+            held = self._held.get(key)
+            labels = self.annotation(key) if held is None else without(held, number, classes)
+            self.hold(key, labels)
+            self.paint(key)
+            self.let_go(key)
+        return changed
 
     # --- what models made ---
 

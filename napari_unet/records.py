@@ -31,6 +31,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+class Removal(Frozen):
+    """A class that was taken out; those after it moved up."""
+
+    when: str = Field(description="When, in UTC")
+    number: int = Field(ge=1, description="Its number then")
+    classes: int = Field(ge=1, description="How many there were")
+
+
 class ProjectCard(Frozen):
     """What project.json holds."""
 
@@ -43,6 +51,8 @@ class ProjectCard(Frozen):
     volumes: bool = Field(False, description="Whether stacks are learned as volumes")
     shown: str = Field("", description="Key of the image that was open last")
     model: str = Field("", description="Name in the library of the model in use")
+    # What was painted before is numbered otherwise.
+    removed: tuple[Removal, ...] = Field((), description="Classes that there were, oldest first")
 
 
 class MaskCard(Frozen):
@@ -176,14 +186,24 @@ def is_project(path: Path) -> bool:
 
 
 def recent() -> list[Path]:
-    """The projects that were opened lately and are still there, the newest first."""
+    """The projects that were opened lately and are still there, the last changed first."""
     try:
         listed = json.loads((home() / RECENT).read_bytes())
     except (OSError, ValueError):
         listed = []
     named = [Path(p) for p in listed if isinstance(p, str)] if isinstance(listed, list) else []
-    scratch = sorted(home().glob("scratch *"), reverse=True)
-    return [p for p in (*named, *scratch) if (p / PROJECT).is_file()][:MOST_RECENT]
+    found = [p for p in (*named, *home().glob("scratch *")) if (p / PROJECT).is_file()]
+    return sorted(found, key=_changed, reverse=True)[:MOST_RECENT]
+
+
+def _changed(folder: Path) -> float:
+    """When a project, or what is painted in it, was last written."""
+    cards = (folder / PROJECT, *(folder / IMAGES).glob(f"*/{IMAGE}"))
+    times = []
+    for card in cards:
+        with suppress(OSError):
+            times.append(card.stat().st_mtime)
+    return max(times, default=0.0)
 
 
 def name_of(folder: Path) -> str:

@@ -8,15 +8,16 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from napari_unet.annotation import Region
+from napari_unet.annotation import Region, without
 from napari_unet.atomic import atomic_file
+from napari_unet.records import Removal
 from napari_unet.run import BadInput
 
 EDGE = 1024  # pixels of a sheet along the last two axes; along the others it is one plane
@@ -34,10 +35,15 @@ class _Damaged(BadInput):
 
 
 class Sheets:
-    """The sheets of one annotation in a folder; only what changed is written."""
+    """The sheets of one annotation in a folder; only what changed is written.
 
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
-        self.folder, self.shape = folder, shape
+    Of the classes that were removed since a sheet was written, it is read without.
+    """
+
+    def __init__(
+        self, folder: Path, shape: tuple[int, ...], removed: Sequence[Removal] = ()
+    ) -> None:
+        self.folder, self.shape, self.removed = folder, shape, removed
 
     def read(self, mend: bool = True) -> tuple[np.ndarray, list[str]]:
         """All that is painted, and what was damaged; of that the newest sound generation."""
@@ -61,7 +67,7 @@ class Sheets:
             return
         self._keep(file, values)
         with atomic_file(file, overwrite=True) as draft:
-            _write_tiff(draft, values)
+            _write_tiff(draft, values, len(self.removed))
 
     def generations(self) -> list[datetime]:
         """The times at which something was kept, the newest first."""
@@ -105,7 +111,10 @@ class Sheets:
 
     def _read(self, file: Path, place: Place) -> np.ndarray:
         shape = tuple(s.stop - s.start for s in self._region(place))
-        return _read_tiff(file, shape)
+        values, removed = _read_tiff(file, shape)
+        for gone in self.removed[removed:]:
+            values = without(values, gone.number, gone.classes)
+        return values
 
     def _sound(self, file: Path, mend: bool) -> tuple[np.ndarray | None, str]:
         """The labels of a sheet; of a damaged one those of its newest sound generation."""
@@ -149,7 +158,7 @@ class Sheets:
             if file.exists():
                 _link(file, kept)
             else:  # nothing was painted there
-                _write_tiff(kept, np.zeros_like(values))
+                _write_tiff(kept, np.zeros_like(values), len(self.removed))
             self._prune(file.name, [*mine, kept.parent.name])
 
     def _prune(self, name: str, stamps: list[str]) -> None:
@@ -203,7 +212,7 @@ def _link(file: Path, kept: Path) -> None:
 # --- TIFF ---
 
 
-def _write_tiff(file: Path, values: np.ndarray) -> None:
+def _write_tiff(file: Path, values: np.ndarray, removed: int) -> None:
     import tifffile
 
     tifffile.imwrite(
@@ -211,13 +220,16 @@ def _write_tiff(file: Path, values: np.ndarray) -> None:
         values.reshape(values.shape[-2:]),
         compression="zlib",
         compressionargs={"level": 1},
-        description=json.dumps({"sha256": _digest(values)}),
+        description=json.dumps({"sha256": _digest(values), "removed": removed}),
         metadata=None,
     )
 
 
-def _read_tiff(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The pixels of a sheet; its size is known, so that a file that unpacks to more is refused."""
+def _read_tiff(file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """The pixels of a sheet, and how many classes had been removed when it was written.
+
+    Its size is known, so that a file that unpacks to more is refused.
+    """
     import tifffile
 
     try:
@@ -228,9 +240,10 @@ def _read_tiff(file: Path, shape: tuple[int, ...]) -> np.ndarray:
             if page.shape != shape[-2:] or page.dtype != np.uint8:
                 raise ValueError("another shape")
             values: np.ndarray = page.asarray().reshape(shape)
-            if json.loads(page.description)["sha256"] != _digest(values):
+            known = json.loads(page.description)
+            if known["sha256"] != _digest(values):
                 raise ValueError("other pixels")
-            return values
+            return values, max(0, int(known.get("removed", 0)))
     except (OSError, MemoryError) as error:
         raise BadInput(f"{file} cannot be read now ({error}).") from error
     except Exception as error:  # a damaged file can fail in any way inside the reader

@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import threading
+import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from napari_unet.project import (
     create_project,
     open_project,
 )
-from napari_unet.records import MaskCard
+from napari_unet.records import MaskCard, recent, remember, scratch_place
 from napari_unet.run import BadInput, Control
 from napari_unet.sheets import Sheets
 
@@ -720,3 +722,60 @@ def test_the_thumbnail_of_a_slide_is_drawn_from_a_coarser_level(tmp_path):
 
     assert Finest.read == 0
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_an_earlier_state_is_without_a_class_that_was_removed_since(project, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_unet.sheets.APART", timedelta(0))
+    key = project.add(read_image(put_file(tmp_path / "images")))
+    painted(project, key, 2)
+    project.save()
+    project.let_go(key)
+    project.save()
+
+    assert project.remove_class(1, 2, shown=()) == [key]
+    project.save()
+
+    assert project.annotation(key)[3, 5] == 1
+    again = reopened(project)
+    assert again.annotation(key)[3, 5] == 1
+    newest = again.sheets(key).generations()[0]
+    assert set(np.unique(again.sheets(key).at(newest))) <= {0, 1}
+    again.close()
+
+
+def test_what_could_not_be_saved_goes_into_a_copy(project, tmp_path):
+    key = project.add(read_image(put_file(tmp_path / "images")))
+    project.save()
+    second = open_project(project.folder)
+    assert second.read_only
+    painted(second, key)
+    new = second.add(as_image(picture(1)))
+    painted(second, new, 2)
+
+    copy = second.copy(tmp_path / "copy")
+    copy.close()
+
+    found = open_project(tmp_path / "copy")
+    assert found.annotation(key)[3, 5] == 1
+    assert found.annotation(new)[3, 5] == 2
+    assert np.array_equal(np.asarray(found.read(new).data)[0], picture(1))
+    found.close()
+
+
+def test_the_project_that_was_painted_last_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_unet.cards.library_folder", lambda: tmp_path / "home" / "models")
+    monkeypatch.setattr("napari_unet.records.library_folder", lambda: tmp_path / "home" / "models")
+    named = create_project(tmp_path / "named")
+    named.close()
+    remember(named.folder)
+    scratch = create_project(scratch_place())
+    key = scratch.add(read_image(put_file(tmp_path / "images")))
+    scratch.save()
+    old = time.time() - 1000
+    os.utime(named.folder / "project.json", (old, old))
+    os.utime(scratch.folder / "project.json", (old - 1000, old - 1000))
+    assert recent() == [scratch.folder, named.folder]
+    scratch.close()
+
+    os.utime(scratch.folder / IMAGES / key / "image.json", (old - 1000, old - 1000))
+    assert recent() == [named.folder, scratch.folder]

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from napari_unet import sheets as module
+from napari_unet.records import Removal
 from napari_unet.run import BadInput
 from napari_unet.sheets import EDGE, HISTORY, SHEETS, Sheets, places
 
@@ -249,3 +250,15 @@ def test_a_sheet_that_cannot_be_read_now_is_not_taken_for_damaged(tmp_path, monk
     monkeypatch.undo()
 
     assert np.array_equal(Sheets(tmp_path, labels.shape).read()[0], labels)
+
+
+def test_classes_that_were_removed_since_are_left_out_of_what_was_written_before(tmp_path):
+    labels = np.array([[0, 1, 2, 3, 255]], np.uint8)
+    first = Removal(when="then", number=2, classes=3)
+    second = Removal(when="later", number=1, classes=2)
+    write(Sheets(tmp_path, labels.shape), labels)
+
+    assert Sheets(tmp_path, labels.shape, [first]).read()[0].tolist() == [[0, 1, 0, 2, 255]]
+    assert Sheets(tmp_path, labels.shape, [first, second]).read()[0].tolist() == [[0, 0, 0, 1, 255]]
+    write(Sheets(tmp_path, labels.shape, [first]), labels)
+    assert Sheets(tmp_path, labels.shape, [first]).read()[0].tolist() == [[0, 1, 2, 3, 255]]

@@ -46,6 +46,10 @@ class Rows(QAbstractTableModel):
         self._counts = [int(count) for count in counts]
         self.dataChanged.emit(self.index(0, PIXELS), self.index(self.rowCount() - 1, PIXELS))
 
+    def count(self, label: int) -> int:
+        """Painted pixels of a class."""
+        return self._counts[label] if label < len(self._counts) else 0
+
     def drop_count(self, label: int) -> None:
         del self._counts[label : label + 1]
 

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QColorDialog,
     QGridLayout,
     QHeaderView,
+    QMessageBox,
     QPushButton,
     QSizePolicy,
     QStyleOptionViewItem,
@@ -177,6 +178,16 @@ class ClassTable(QWidget):
 
     def _on_remove_clicked(self) -> None:
         gone = self.current()
+        if count := self._rows.count(gone):
+            question = (
+                f"{count:,} pixels are painted as '{self.value()[gone - 1].name}'. Remove the "
+                "class and what is painted of it? Ctrl+Z does not bring it back."
+            )
+            if (
+                QMessageBox.question(self, "Remove the class", question)
+                != QMessageBox.StandardButton.Yes
+            ):
+                return
         classes = self.value()[: gone - 1] + self.value()[gone:]
         self._rows.drop_count(gone)
         self.removing.emit(gone)

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -20,7 +21,7 @@ from napari_unet.run import BadInput, Control, Event
 
 DRAIN_MS = 30  # how often the window looks for news
 DRAIN_SECONDS = 0.008  # and how long it takes them in at a time
-LAST_SECONDS = 10.0  # that closing waits for a thread to finish its step
+LAST_SECONDS = 10.0  # that closing waits for a thread to finish its step, unless it writes
 NICENESS = 10
 
 
@@ -48,6 +49,7 @@ class Job(QObject):
     ) -> None:
         super().__init__(parent)
         self.control = control
+        self.patience: float | None = LAST_SECONDS
         self._news: SimpleQueue[Event | _Over] = SimpleQueue()
         self._thread = threading.Thread(
             target=_run, args=(events, self._news), name=f"napari-unet {name}", daemon=True
@@ -63,7 +65,7 @@ class Job(QObject):
         """Stop and wait; what happened meanwhile is no longer told, but given back."""
         self._timer.stop()
         self.control.stop()
-        self._thread.join(LAST_SECONDS)
+        self._thread.join(self.patience)
         left = []
         while not self._news.empty():
             news = self._news.get()
@@ -168,4 +170,5 @@ def notify(failure: Failure) -> None:
 def _lower_priority() -> None:
     """Let the window go first; threads that PyTorch starts from this one inherit it."""
     if sys.platform == "linux":  # elsewhere a thread cannot be told apart from its process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        with suppress(OSError):  # it may only be lowered
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -15,7 +15,7 @@ from napari.layers import Image
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from napari_unet.annotation import Region, without
+from napari_unet.annotation import Region
 from napari_unet.cards import (
     CARD,
     find_version,
@@ -118,13 +118,12 @@ class Keeping(QObject):
         return next((image for image, k in self._keys.items() if k == key), None)
 
     def picture_of(self, image: Image) -> Picture:
-        """An open image of the project as it is worked on, or as it was taken in."""
-        work = self._work
+        """An open image as it is worked on, or as it was taken in."""
+        work, key = self._work, self._keys.get(image, "")
         if image is work.image and work.picture is not None:
             return work.picture
-        assert self.project is not None
-        leading = self.project.images[self._keys[image]].shown == "leading"
-        return work.layers.picture(image, (), leading)
+        card = None if self.project is None else self.project.images.get(key)
+        return work.layers.picture(image, (), card is not None and card.shown == "leading")
 
     @property
     def name(self) -> str:
@@ -173,7 +172,10 @@ class Keeping(QObject):
         last = project.card.shown
         first = last if last in project.images else next(iter(project.images), None)
         if first is not None:
-            self.show(first)
+            try:
+                self.show(first)
+            except BadInput as error:  # such as that it was moved: now it can be said where
+                notify(Failure(str(error)))
 
     def _use_model(self, project: Project) -> None:
         """Go on with the project's model; one that the library does not have is put there."""
@@ -259,7 +261,8 @@ class Keeping(QObject):
         self.project, self._opened = project, False
         self._control = Control()
         saving = project.saving(self._control)
-        self._work.jobs.start("saving", saving, self._control, self._on_event)
+        job = self._work.jobs.start("saving", saving, self._control, self._on_event)
+        job.patience = None  # however long it takes, what was painted is written
         if project.read_only:
             self._work.said.emit(
                 f"'{project.card.name}' is open in another program, or its folder cannot be "
@@ -426,20 +429,14 @@ class Keeping(QObject):
 
     def renumber(self, number: int) -> list[str]:
         """A class goes: take it out of images that are not open; those that were learned from."""
-        project, learned = self.project, []
+        project, session = self.project, self._work.session
         if project is None:
             return []
-        for key in [k for k, c in project.images.items() if c.painted]:
-            if key in self._keys.values():
-                continue
-            classes = len(self._work.session.classes)
-            project.hold(key, without(project.annotation(key), number, classes))
-            project.paint(key)
-            name = self._names.get(key, "")
-            if name in self._work.session.pictures:
-                self._work.session.remove(name)
-                learned.append(key)
-            project.let_go(key)
+        shown = set(self._keys.values())
+        changed = project.remove_class(number, len(session.classes), shown)
+        learned = [key for key in changed if self._names.get(key, "") in session.pictures]
+        for key in learned:
+            session.remove(self._names[key])
         return learned
 
     def learn(self, keys: Iterable[str]) -> None:
@@ -477,10 +474,9 @@ class Keeping(QObject):
                     self._left_out.add(key)
         self._tell_problems()
 
-    def note_training(self) -> None:
+    def note_training(self, model: Model) -> None:
         """A model was trained on all that is learned from."""
-        model = self._work.session.model
-        if self.project is not None and model is not None:
+        if self.project is not None:
             learned = self._work.session.pictures
             for key in [k for k in self.project.images if self._names.get(k) in learned]:
                 dice = held_out_dice(model.card, self._names[key])

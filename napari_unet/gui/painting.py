@@ -93,6 +93,11 @@ class Painting(QObject):
             self.layer.data[region] = values
         self.layer.refresh()
 
+    def forget(self) -> None:
+        """What was done so far cannot be undone any more."""
+        self.layer._reset_history()
+        self._depths = self._history_depths()
+
     # --- choosing what to paint ---
 
     def pick(self, label: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from napari.layers import Image
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QProgressBar, QVBoxLayout, QWidget
 
+from napari_unet.annotation import Region
 from napari_unet.config import PredictConfig
 from napari_unet.gui.dialogs import ask_file, ask_folder
 from napari_unet.gui.forms import ConfigForm, Folded
@@ -28,6 +29,7 @@ from napari_unet.pictures import Picture
 from napari_unet.records import now
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
 from napari_unet.segmenting import (
+    LeftOut,
     ObjectConfig,
     Result,
     Segmented,
@@ -211,7 +213,8 @@ class SegmentDock(QWidget):
         work, scope = self._work, self._scope.currentText()
         self._images.clear()
         if scope == ALL:
-            return [Task(self._result(i, work.layers.picture(i))) for i in work.layers.images()]
+            opened = work.layers.images()
+            return [Task(self._result(i, work.keeping.picture_of(i))) for i in opened]
         image, picture = work.image, work.picture
         if image is None or picture is None:
             raise BadInput("There is no image to segment; open one.")
@@ -256,6 +259,7 @@ class SegmentDock(QWidget):
             return
         self._start("exporting", _export(path, result, like, objects, image), Control())
         self._refresh()
+        self._cancel.setEnabled(False)  # a file is written as a whole
 
     # --- what happens ---
 
@@ -268,8 +272,11 @@ class SegmentDock(QWidget):
             self._status.setText(f"{event.done} of {event.total}: {event.path.name}")
             if self._keys:
                 self._work.keeping.change(self._keys.pop(0), exported=now())
+        elif isinstance(event, LeftOut):
+            self._status.setText(f"'{event.name}' is left out: {event.why}")
+            del self._keys[:1]
         elif isinstance(event, Segmented):
-            self._show(event.result)
+            self._show(event.result, event.region)
             if self._parting is None and not event.stopped:  # a part is no better than what is kept
                 self._keep(event.result)
         elif isinstance(event, Exported):
@@ -302,8 +309,8 @@ class SegmentDock(QWidget):
         if parting not in (None, ObjectConfig(**self._objects.value())):
             self._on_objects_changed()  # they were set otherwise meanwhile
 
-    def _show(self, result: Result) -> None:
-        """Lay a result over its image, in the layers that are its own."""
+    def _show(self, result: Result, region: Region | None = None) -> None:
+        """Lay a result over its image, in the layers that are its own; say what is in a region."""
         image = self._images.get(result.picture)
         layers = self._work.layers
         if image is None or image not in layers.images():
@@ -322,7 +329,7 @@ class SegmentDock(QWidget):
             layers.result(image, result.picture, "probability", shown)
         if result.uncertainty is not None:
             layers.result(image, result.picture, "uncertainty", result.uncertainty)
-        self._status.setText(_in_words(image, result, objects))
+        self._status.setText(_in_words(image, result, objects, region))
 
     def _keep(self, result: Result) -> None:
         """The mask of an image of the project stays with it."""
@@ -423,9 +430,10 @@ def _export(
     yield Exported(path, image)
 
 
-def _in_words(image: Image, result: Result, objects: bool) -> str:
+def _in_words(image: Image, result: Result, objects: bool, region: Region | None) -> str:
     if objects and result.objects is not None:
         n = int(result.objects.max(initial=0))
         return f"'{image.name}': {n:,} object{'' if n == 1 else 's'}."
-    share = float((result.labels > 0).mean())
-    return f"'{image.name}': {100 * share:.1f} % is covered by classes."
+    share = float((result.labels[region or ()] > 0).mean())
+    part = "of what was segmented " if region else ""
+    return f"'{image.name}': {100 * share:.1f} % {part}is covered by classes."

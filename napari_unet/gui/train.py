@@ -178,7 +178,8 @@ class TrainDock(QWidget):
         card = session.outcome.last.card
         config = TrainConfig.model_validate(card.training)
         steps = card.current.steps if card.current else 1
-        QApplication.clipboard().setText(script_of(project.folder, card.name, config, steps))
+        script = script_of(project.folder, card.name, config, steps, self._work.began_from)
+        QApplication.clipboard().setText(script)
         self._kept.setText("The script is in the clipboard; paste it into an editor or a shell.")
 
     def _on_volumes_toggled(self, volumes: bool) -> None:

@@ -79,6 +79,7 @@ class Workspace(QObject):
         self._run: Job | None = None
         self._starting = False
         self._again = False  # whether to start once more when the run that is stopping has ended
+        self._from: Any = None  # what the run began with
         self._seen: Seen | None = None  # the last look, which becomes the model's picture
         self._held = False  # whether training waits for segmenting
         self.kept_as: str | None = None  # the name in the library of the model that a run made
@@ -194,11 +195,15 @@ class Workspace(QObject):
             self.said.emit(str(error))
 
     def remove_class(self, number: int) -> None:
-        """Forget a class and what was painted of it; the later ones move up."""
+        """Forget a class and what was painted of it; the later ones move up.
+
+        What was done before cannot be undone then: it would come back under other names.
+        """
         classes = self.session.classes
         for layer, work in self._works.items():
             values = without(layer.data, number, len(classes))
             work.painting.set(tuple(slice(0, n) for n in values.shape), values)
+            work.painting.forget()
         learned = self.keeping.renumber(number)
         self.session.classes = classes[: number - 1] + classes[number:]
         self.keeping.learn(learned)
@@ -217,12 +222,18 @@ class Workspace(QObject):
         finally:
             self._starting = False
         events = self.session.train(start, self._name_for(start))
+        self._from = start
         assert self.session.control is not None
         self._run = self.jobs.start(
             "training", events, self.session.control, self.session.take, self._on_job_end
         )
         self._timer.start(LOOK_MS)
         self.run_started.emit()
+
+    @property
+    def began_from(self) -> str:
+        """What the run began with, in a word; nothing for new weights."""
+        return "" if self._from is None else name_of(self._from)
 
     def stop_training(self) -> None:
         """Stop, also where a run was about to be followed by another."""
@@ -239,12 +250,13 @@ class Workspace(QObject):
         self._run = None
         self._timer.stop()
         self.session.end()
-        if self.session.outcome is not None:
+        outcome = self.session.outcome
+        if outcome is not None:
             self.keep("best")
-            self.keeping.note_training()
+            self.keeping.note_training(outcome.best)
         self.run_ended.emit(failure)
-        if self._again and failure is None and self.session.outcome is not None:
-            self._go_on_from(self.session.outcome.last)
+        if self._again and failure is None:
+            self._go_on_from(self._from if outcome is None else outcome.last)
         self._again = False
 
     def keep(self, which: str) -> None:
@@ -375,10 +387,13 @@ class Workspace(QObject):
         for work in self._works.values():
             work.painting.close()
         self._works.clear()
+        if self._run is not None:  # before the project is closed, which is to have the model
+            for event in self._run.close():
+                if isinstance(event, Trained) and event.step:
+                    self._put_by(event.model)
+                    self.keeping.note_training(event.model)
         self.keeping.close()
-        for event in self.jobs.close():
-            if isinstance(event, Trained) and event.step:
-                self._put_by(event.model)
+        self.jobs.close()
 
 
 def name_of(model: Any) -> str:

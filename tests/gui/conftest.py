@@ -19,6 +19,15 @@ def _own_library(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture(autouse=True)
+def _questions_are_answered(monkeypatch):
+    """Yes; nobody is there to press a button."""
+    from qtpy.QtWidgets import QMessageBox
+
+    yes = QMessageBox.StandardButton.Yes
+    monkeypatch.setattr(QMessageBox, "question", lambda *_words: yes)
+
+
 def halves(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
     """An image that is dark on the left and bright on the right, and nowhere even."""
     noise = np.random.default_rng(0).integers(0, 40, shape)
