@@ -476,3 +476,17 @@ def test_a_version_that_told_other_things_apart_can_be_gone_back_to(tmp_path):
     versions[0].save(tmp_path / "m")  # back to it, as the newest
     assert load_model(tmp_path / "m").card.rims
     assert not load_model(tmp_path / "m", 3).card.rims
+
+
+def test_grey_is_a_colour_among_colours(tmp_path):
+    both = np.zeros((8, 8, 3), np.uint8)
+    both[:4, :4], both[4:, 4:] = (255, 0, 0), 255
+    white, nothing = np.zeros_like(both), np.zeros_like(both)
+    white[:2] = 255
+    for name, mask in (("a", both), ("b", white), ("c", nothing)):
+        Pillow.fromarray(mask).save(tmp_path / f"{name}.png")
+
+    found = read_masks([tmp_path / f"{name}.png" for name in "abc"])
+
+    assert [np.unique(mask).tolist() for mask in found] == [[0, 1, 2], [0, 2], [0]]
+    assert np.unique(read_masks([tmp_path / "b.png"])[0]).tolist() == [0, 255]

@@ -23,6 +23,7 @@ from napari_unet.models import build
 from napari_unet.pictures import Picture
 from napari_unet.run import BadInput, Control, Event, Predicted, Tiled
 from napari_unet.segmenting import (
+    LeftOut,
     ObjectConfig,
     Result,
     Segmented,
@@ -420,7 +421,44 @@ def of_folder(
     return list(events)
 
 
+def test_one_image_that_cannot_be_segmented_stops_no_others():
+    tasks = [Task(make_result(30, 40, channels=c)) for c in (1, 2, 1)]
+    events = segment(make_model(), tasks, CONFIG, Control())
+
+    seen = []
+    with pytest.raises(BadInput, match=r"1 of 3 images was left out: .* has 2 channel"):
+        seen += events  # what came before the error is kept
+
+    assert [type(e) for e in seen if not isinstance(e, Tiled)] == [Segmented, LeftOut, Segmented]
+    assert tasks[2].result.labels.any()
+
+
+def test_another_model_leaves_nothing_of_the_one_before_under_its_names():
+    first, second, result = make_model(), make_model(), make_result(2, 30, 40)
+    second.card = second.card.model_copy(update={"classes": class_table(["membrane"])})
+    planes = [slices((z, z + 1), (0, 30), (0, 40)) for z in range(2)]
+
+    segmented(first, Task(result, planes[0]))
+    segmented(first, Task(result, planes[1]))
+    assert result.labels[0].any()
+    segmented(second, Task(result, planes[1]))
+
+    assert not result.labels[0].any()
+    assert result.labels[1].any()
+
+
 class TestFolder:
+    def test_a_damaged_file_is_left_out_and_told_of_at_the_end(self, folder, tmp_path):
+        (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        out, seen = tmp_path / "masks", []
+        events = segment_files(make_model(), folder, out, "tif", CONFIG, Control())
+
+        with pytest.raises(BadInput, match=r"1 of 3 images was left out: .*b\.png"):
+            seen += events
+
+        assert sorted(p.name for p in out.iterdir()) == ["a.tif", "c.tif"]
+        assert [e.name for e in seen if isinstance(e, LeftOut)] == ["b"]
+
     def test_every_image_of_it_gets_its_mask(self, folder, tmp_path):
         out = tmp_path / "new" / "masks"
 

@@ -180,6 +180,18 @@ def test_a_scratch_project_gets_a_name(open_window, image, tmp_path, monkeypatch
     assert window.text("images.project") == "Project: named"
 
 
+def test_a_project_whose_image_was_moved_opens_and_says_so(three, files, open_window, notified):
+    folder = three.work.keeping.project.folder
+    three.work.close()
+    files[0].rename(files[0].with_name("moved.tif"))
+    again = open_window()
+
+    again.work.keeping.open(folder)
+
+    assert len(again.work.keeping.project.images) == 3
+    assert "im0.tif; say where it is now" in notified[-1]
+
+
 def test_a_missing_image_is_located_by_its_pixels(three, files, monkeypatch):
     three.click("images.next")
     saved(three)

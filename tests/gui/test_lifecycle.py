@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import TINY, halves
 
-from napari_unet.cards import list_models
+from napari_unet.cards import list_models, read_card
 from napari_unet.config import BACKGROUND
+from napari_unet.project import open_project
 
 pytestmark = pytest.mark.gui
 
@@ -279,11 +280,16 @@ def test_training_goes_on_when_the_dock_it_waits_for_is_closed(open_window, imag
 
 
 def test_closing_the_viewer_keeps_what_was_learned(learning):
+    folder = learning.work.keeping.project.folder
     learning.viewer.close()
     learning.wait(0.05)
 
-    (card,) = list_models().values()
+    ((name, card),) = list_models().items()
     assert card.current.steps >= 3
+    project = open_project(folder)
+    assert read_card(project.model_folder(name)).current.steps == card.current.steps
+    assert project.card.model == name
+    project.close()
     assert engines() == []
 
 
