@@ -10,7 +10,7 @@ import torch
 
 from napari_unet.annotation import Item, Region
 from napari_unet.device import Numerics
-from napari_unet.holdout import HoldOut
+from napari_unet.holdout import HELD, HoldOut
 from napari_unet.metrics import Matrix, Scores, confusion, dice_of
 from napari_unet.models import Net
 from napari_unet.patches import normalised
@@ -18,6 +18,7 @@ from napari_unet.rims import without_rims
 
 EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
 PIECES = 4  # and at most twice so many in all, evenly spread
+LEAST_OF_CLASS = 500  # held-out pixels, without which a class is not judged
 
 
 class Judge:
@@ -32,8 +33,17 @@ class Judge:
 
     def score(self, net: Net, items: tuple[Item, ...]) -> Scores:
         """Dice of each class on a sample of the held-out pixels, pooled."""
+        return self.pooled(self.tables(net, items, PIECES), items)
+
+    def pooled(self, tables: dict[str, Matrix], items: tuple[Item, ...]) -> Scores:
+        """Dice of each class of which enough is held out; of others it would be chance."""
         nothing = np.zeros((self.classes + 1,) * 2, np.int64)
-        return dice_of(sum(self.tables(net, items, PIECES).values(), nothing))
+        held = sum(i.counts[:, self.holdout.roles[i.name] == HELD].sum(1) for i in items)
+        if self.rims:
+            held[1] += held[-1]
+        known = held[1 : self.classes + 1] >= LEAST_OF_CLASS
+        scores = dice_of(sum(tables.values(), nothing))
+        return tuple(s if k else None for s, k in zip(scores, known, strict=True))
 
     def tables(self, net: Net, items: tuple[Item, ...], pieces_wanted: int) -> dict[str, Matrix]:
         """By item, how many held-out pixels of each class were taken for which."""

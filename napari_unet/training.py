@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -288,7 +287,7 @@ class _Run:
             if not ran_out_of_memory(error):
                 raise
             return {}  # with the score on a sample
-        pooled = mean(dice_of(np.sum([*tables.values()], axis=0))) if tables else None
+        pooled = mean(self.jury.pooled(tables, self.sampler.items))
         self.best_dice = self.best_dice if pooled is None else pooled
         scores = {name: mean(dice_of(table)) for name, table in tables.items()}
         return {name: score for name, score in scores.items() if score is not None}

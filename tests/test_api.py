@@ -388,7 +388,7 @@ def touching(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_net_that_learned_objects_parts_those_that_touch(tmp_path):
-    pairs = [touching(seed) for seed in range(3)]
+    pairs = [touching(seed) for seed in range(5)]
     model = train(*map(list, zip(*pairs, strict=True)), objects=True, steps=250, width=8)
 
     assert model.card.rims

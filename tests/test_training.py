@@ -589,6 +589,18 @@ class TestLateTrouble:
         assert equal(seen[0], seen[2]), "the best again"
         assert not equal(seen[0], seen[3]), "and the average, which has gone on"
 
+    def test_a_class_that_is_hardly_held_out_is_no_judge(self):
+        """Its score would be chance, and weights of the first steps might win for ever."""
+        training_set = TrainingSet(class_table(1))
+        image, mask = discs(0, 192)
+        training_set.add("corner", image, mask * (np.arange(192) > 150), complete=True)
+
+        events = run(training_set, steps=60)
+
+        assert of(Started, events)[0].held_out > 0
+        assert of(Scored, events) == []
+        assert events[-1].dice is None
+
     def test_a_slide_is_judged_where_it_is_held_out_and_read_nowhere_else(self):
         class Slide:
             """Pixels that can only be had a part at a time."""
@@ -603,7 +615,7 @@ class TestLateTrouble:
                 raise AssertionError("all of it was asked for")
 
         training_set = TrainingSet(class_table(1))
-        image, mask = discs(0, 192)
+        image, mask = (np.kron(p, np.ones((2, 2), np.uint8)) for p in discs(0))
         training_set.add("slide", Slide(image), mask, complete=True)
         training_set.items[0].cache["stats"] = measure(image)
         training_set.items[0].cache["fingerprint"] = "slide"
