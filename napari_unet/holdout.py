@@ -67,7 +67,12 @@ class HoldOut:
 
     def held(self, items: tuple[Item, ...]) -> int:
         """Labelled pixels that are held out."""
-        return sum(int(i.counts[:, self.roles[i.name] == HELD].sum()) for i in items)
+        return sum(int(self.counts(i, HELD).sum()) for i in items)
+
+    def counts(self, item: Item, role: int) -> np.ndarray:
+        """Pixels of background and each class in the blocks of a role: (1 + classes,)."""
+        counts: np.ndarray = item.counts[:, self.roles[item.name] == role].sum(1)
+        return counts
 
     def state(self) -> dict[str, Any]:
         """Every decision taken, for a checkpoint."""
@@ -109,14 +114,14 @@ class HoldOut:
                 self.windows[item.name] = [tuple(slice(0, n) for n in item.annotation.shape)]
 
     def _leaves_classes(self, items: tuple[Item, ...], item: Item) -> bool:
-        left = sum(_trainable(i, self.roles[i.name]) for i in items if i is not item)
-        return bool(np.all((left > 0) | (_trainable(item, self.roles[item.name]) == 0)))
+        left = sum(self.counts(i, TRAIN) for i in items if i is not item)
+        return bool(np.all((left > 0) | (self.counts(item, TRAIN) == 0)))
 
     def _hold_windows(self, items: tuple[Item, ...]) -> None:
         total = sum(i.labelled for i in items)
         while sum(len(self.windows[i.name]) for i in items) < WINDOWS:
             held = self.held(items)
-            kept = np.sum([_trainable(i, self.roles[i.name]) for i in items], 0)
+            kept = np.sum([self.counts(i, TRAIN) for i in items], 0)
             taken = total - int(kept.sum())
             wanted, allowed = self.share * total - held, COST * self.share * total - taken
             if wanted < 0.25 * self.share * total:
@@ -170,10 +175,6 @@ class HoldOut:
             if worth > 0.02 * wanted and (best is None or worth > best[0]):
                 best = (float(worth), item, window)
         return best
-
-
-def _trainable(item: Item, role: np.ndarray) -> np.ndarray:
-    return item.counts[:, role == TRAIN].sum(1)
 
 
 def _windows(grid: tuple[int, ...]) -> list[Region]:

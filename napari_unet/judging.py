@@ -37,12 +37,14 @@ class Judge:
 
     def pooled(self, tables: dict[str, Matrix], items: tuple[Item, ...]) -> Scores:
         """Dice of each class of which enough is held out; of others it would be chance."""
-        nothing = np.zeros((self.classes + 1,) * 2, np.int64)
-        held = sum(i.counts[:, self.holdout.roles[i.name] == HELD].sum(1) for i in items)
+        held = np.zeros(1 + self.classes + self.rims, np.int64)
+        for item in items:
+            held += self.holdout.counts(item, HELD)
         if self.rims:
             held[1] += held[-1]
-        known = held[1 : self.classes + 1] >= LEAST_OF_CLASS
+        nothing = np.zeros((self.classes + 1,) * 2, np.int64)
         scores = dice_of(sum(tables.values(), nothing))
+        known = held[1 : self.classes + 1] >= LEAST_OF_CLASS
         return tuple(s if k else None for s, k in zip(scores, known, strict=True))
 
     def tables(self, net: Net, items: tuple[Item, ...], pieces_wanted: int) -> dict[str, Matrix]:

@@ -601,6 +601,19 @@ class TestLateTrouble:
         assert of(Scored, events) == []
         assert events[-1].dice is None
 
+    def test_images_that_are_all_taken_away_end_a_run_with_its_best(self):
+        training_set, control, seen = make_set(6), Control(), 0
+        for event in train(TrainConfig(**TINY), training_set, control):
+            if isinstance(event, Scored) and not seen:
+                for item in training_set.items:
+                    training_set.remove(item.name)
+            seen += isinstance(event, Scored)
+            if seen and isinstance(event, Stepped | Rested):
+                control.stop()
+
+        assert isinstance(event, Trained)
+        assert event.model.weights
+
     def test_a_slide_is_judged_where_it_is_held_out_and_read_nowhere_else(self):
         class Slide:
             """Pixels that can only be had a part at a time."""
