@@ -310,10 +310,10 @@ def _listed(what: Any) -> list[Any]:
 def read_masks(masks: Sequence[Any]) -> list[np.ndarray]:
     """Masks from arrays and paths; colours are numbered alike in all of them."""
     paths = [m for m in masks if isinstance(m, str | Path)]
-    found = {c for path in paths for c in mask_colors(path)}
-    if found:
-        found |= {c for path in paths for c in mask_colors(path, grey=True)}
-    colors = sorted(found, key=_brightness) or None
+    known = {path: mask_colors(path) for path in paths}
+    if any(known.values()):
+        known |= {path: mask_colors(path, grey=True) for path, own in known.items() if not own}
+    colors = sorted({c for own in known.values() for c in own}, key=_brightness) or None
     return [
         read_mask(m, colors=colors)
         if isinstance(m, str | Path)

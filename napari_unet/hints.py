@@ -98,10 +98,6 @@ class Hints:
         if self.net is not None:
             self._maps = {i.name: (i, BlockCache(_Map(self, self.net, i))) for i in sparse}
 
-    @property
-    def given(self) -> bool:
-        return self.net is not None
-
     def stop(self) -> None:
         """Give no hints any more."""
         self.on, self.net, self._maps, self._rows = False, None, {}, {}

@@ -226,7 +226,7 @@ class _Run:
                 raise
             loss = None
         if loss is None:  # outside the except block, which would keep the step's tensors alive
-            if self.learner.hints.given:  # which need memory of their own
+            if self.learner.hints.net is not None:  # which need memory of their own
                 self.learner.hints.stop()
             else:
                 yield self._shrink()
