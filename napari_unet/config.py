@@ -76,6 +76,9 @@ class NetConfig(NetChoice):
     )
     # Voxel edges relative to the finest one: an axis twice as coarse is halved one time less.
     spacing: tuple[float, ...] = Field((), description="Voxel edges, coarse axes larger; 3-D only")
+    pixels: float = Field(
+        0.0, ge=0, le=1, description="Share that a classifier of pixels has in the answer"
+    )
 
     @property
     def n_logits(self) -> int:

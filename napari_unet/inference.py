@@ -25,7 +25,6 @@ from napari_unet.device import (
 from napari_unet.library import Model
 from napari_unet.models import Net
 from napari_unet.models.nested import NestedUNet
-from napari_unet.models.pixels import PixelNet
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.rims import without_rims
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
@@ -191,7 +190,7 @@ class _Runner:
         self.numerics = numerics
         self.net: Net = numerics.place(copy.deepcopy(model.net))
         self.flips, self.rims = config.flips, model.card.rims
-        if config.head is not None and not isinstance(self.net, PixelNet):
+        if config.head is not None:
             if not isinstance(self.net, NestedUNet):
                 raise BadInput(f"Model '{model.card.name}' has one head; choose none.")
             self.net.head = config.head

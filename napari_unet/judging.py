@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from napari_unet.annotation import Item, Region
 from napari_unet.device import Numerics
 from napari_unet.holdout import HELD, HoldOut
-from napari_unet.metrics import Matrix, Scores, confusion, dice_of
+from napari_unet.metrics import Matrix, Scores, confusion, dice_of, mean
 from napari_unet.models import Net
-from napari_unet.patches import normalised
+from napari_unet.patches import gather, normalised
 from napari_unet.rims import without_rims
 
 EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
 PIECES = 4  # and at most twice so many in all, evenly spread
 LEAST_OF_CLASS = 500  # held-out pixels, without which a class is not judged
+LEAST_P = 1e-6  # of which a logarithm is taken
+# What is held out lies in images that were learned from; of others a net alone knows less.
+LEAD = 0.02  # in Dice, which it needs to be preferred to one that has a second opinion
+
+# The probabilities of an image, if there is somebody who gives them.
+View = Callable[[Item], Any]
 
 
 class Judge:
@@ -31,9 +39,21 @@ class Judge:
         self.pixels = 0  # that the last score passed through the net
         self.edge = EDGE[ndim]
 
-    def score(self, net: Net, items: tuple[Item, ...]) -> Scores:
-        """Dice of each class on a sample of the held-out pixels, pooled."""
-        return self.pooled(self.tables(net, items, PIECES), items)
+    def score(
+        self,
+        net: Net,
+        items: tuple[Item, ...],
+        shares: Sequence[float] = (0.0,),
+        view: View | None = None,
+    ) -> tuple[float, Scores]:
+        """Dice of each class on a sample of the held-out pixels, pooled, and with which share.
+
+        Another's `view` has that share in the answer: none only where that is clearly better.
+        """
+        tables = self.tables(net, items, PIECES, shares, view)
+        scores = {share: self.pooled(found, items) for share, found in tables.items()}
+        best = max(shares, key=lambda share: (mean(scores[share]) or 0.0) + LEAD * (share > 0))
+        return best, scores[best]
 
     def pooled(self, tables: dict[str, Matrix], items: tuple[Item, ...]) -> Scores:
         """Dice of each class of which enough is held out; of others it would be chance."""
@@ -47,14 +67,23 @@ class Judge:
         known = held[1 : self.classes + 1] >= LEAST_OF_CLASS
         return tuple(s if k else None for s, k in zip(scores, known, strict=True))
 
-    def tables(self, net: Net, items: tuple[Item, ...], pieces_wanted: int) -> dict[str, Matrix]:
-        """By item, how many held-out pixels of each class were taken for which."""
-        tables: dict[str, Matrix] = {}
+    def tables(
+        self,
+        net: Net,
+        items: tuple[Item, ...],
+        pieces_wanted: int,
+        shares: Sequence[float] = (0.0,),
+        view: View | None = None,
+    ) -> dict[float, dict[str, Matrix]]:
+        """By share and item, how many held-out pixels of each class were taken for which."""
+        tables: dict[float, dict[str, Matrix]] = {share: {} for share in shares}
         pieces = [(item, region) for item in items for region in self._pieces(item)]
         self.pixels = 0
         for item, region in pieces[:: max(1, len(pieces) // pieces_wanted)]:
-            table = self._confusion(net, item, region)
-            tables[item.name] = tables.get(item.name, 0) + table
+            found = self._confusions(net, item, region, shares, view)
+            for share, table in zip(shares, found, strict=True):
+                known = tables[share]
+                known[item.name] = known.get(item.name, 0) + table
         return tables
 
     def _pieces(self, item: Item) -> list[Region]:
@@ -68,7 +97,9 @@ class Judge:
         return [region for region in out if item.annotation[region].any()]
 
     @torch.no_grad()
-    def _confusion(self, net: Net, item: Item, region: Region) -> Any:
+    def _confusions(
+        self, net: Net, item: Item, region: Region, shares: Sequence[float], view: View | None
+    ) -> list[Matrix]:
         pairs = list(zip(region, net.halo, strict=True))
         wanted = [np.arange(s.start - h, s.stop + h) for s, h in pairs]
         pixels = normalised(item, wanted)
@@ -76,9 +107,22 @@ class Judge:
         with self.numerics.autocast():
             logits = net(self.numerics.send(pixels))[0]
         logits = logits[(slice(None), *(slice(h, h + s.stop - s.start) for s, h in pairs))]
+        logits = logits.float().cpu()
+        advice = _logits_of(view, item, region, len(logits)) if any(shares) else logits
+        return [self._confusion(torch.lerp(logits, advice, s), item, region) for s in shares]
+
+    def _confusion(self, logits: Tensor, item: Item, region: Region) -> Matrix:
         truth = item.annotation[region]
         if self.rims:
             logits, _ = without_rims(logits)
             truth = np.where(truth == self.classes + 1, 1, truth)
         labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
-        return confusion(labels.cpu().numpy(), truth, self.classes)
+        return confusion(labels.numpy(), truth, self.classes)
+
+
+def _logits_of(view: View | None, item: Item, region: Region, number: int) -> Tensor:
+    """The probabilities that somebody gives, as so many logits."""
+    assert view is not None
+    p = gather(view(item), [np.arange(s.start, s.stop) for s in region])
+    logits = torch.from_numpy(p).clamp_min(LEAST_P).log()
+    return logits[1:] - logits[:1] if number == 1 else logits

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_unet.adviser import Adviser
 from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
 from napari_unet.config import BACKGROUND, TrainConfig
 from napari_unet.device import Numerics
-from napari_unet.hints import Hints
 from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
 from napari_unet.optimiser import Optimiser
@@ -35,11 +35,11 @@ class Learner:
         config: TrainConfig,
         sampler: Sampler,
         numerics: Numerics,
-        hinted: bool = True,
+        advised: bool = True,
     ) -> None:
         self.config, self.sampler, self.numerics = config, sampler, numerics
         self.set = sampler.set
-        self.hints = Hints(sampler, net.config, numerics, config.seed, hinted)
+        self.adviser = Adviser(sampler, net.config, numerics, config.seed, advised)
         self.net: Net = numerics.place(net).train()
         self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.rate = config.rate
@@ -73,7 +73,7 @@ class Learner:
         )
         told = torch.zeros_like(loss)
         if hints is not None:
-            told = self.hints.weight(self.step) * hint_loss(logits, target, hints)
+            told = self.adviser.weight(self.step) * hint_loss(logits, target, hints)
         self.zero_grad()
         self.scaler.scale(loss + told).backward()
         self.scaler.step(self.optimiser)  # type: ignore[arg-type]
@@ -113,7 +113,8 @@ class Learner:
     def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         strength = self.config.augment
         warp = draw_warp(self.rng, len(spots), self.patch, strength, self.set.spacing)
-        crops = cut(spots, warp.crop, self.sampler.closed, self.hints.of)
+        hinted = self.adviser.hints if self.adviser.weight(self.step) else None
+        crops = cut(spots, warp.crop, self.sampler.closed, hinted)
         grid = warp_grid(warp, warp.crop, self.random, self.numerics.device)
         x, hints = self._send(crops.images), self._send(crops.hints)
         channels = x.shape[1]

@@ -60,12 +60,11 @@ class Model:
         card: Card,
         weights: dict[str, Tensor],
         preview: bytes | None = None,
-        net: Net | None = None,
     ) -> None:
         self.card = card
         self.weights = weights
         self.preview = preview
-        self._net = net  # given for a first guess, which is not the card's net and is not kept
+        self._net: Net | None = None
 
     def __repr__(self) -> str:
         card = self.card
@@ -81,18 +80,9 @@ class Model:
             self._net = net.eval().requires_grad_(False)
         return self._net
 
-    def check_lasting(self) -> None:
-        """Refuse a first guess where a model is to be kept."""
-        if not self.weights:
-            raise BadInput(
-                f"What '{self.card.name}' has learned so far is only a first guess; let it train "
-                "for some more seconds."
-            )
-
     def save(self, path: str | Path) -> Path:
         """Write a folder, or a zip of it; weights that a folder already holds become a version."""
         path = Path(path)
-        self.check_lasting()
         check_place(path)
         if is_zip(path):
             return self._save_zip(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -13,18 +14,19 @@ import torch
 from torch import Tensor
 
 from napari_unet import __version__
+from napari_unet.adviser import TOGETHER, TRUSTED
 from napari_unet.annotation import Item, TrainingSet
 from napari_unet.cards import Card, Version, fingerprint, now
 from napari_unet.checkpoint import read_checkpoint, write_checkpoint
 from napari_unet.config import NetChoice, NetConfig, TrainConfig
 from napari_unet.device import choose_device, choose_numerics, free_memory, ran_out_of_memory
-from napari_unet.hints import TRUSTED
 from napari_unet.holdout import HoldOut
 from napari_unet.judging import Judge
 from napari_unet.learner import Learner, Weights, copied, under
 from napari_unet.library import Model
-from napari_unet.metrics import dice_of, mean
+from napari_unet.metrics import Scores, dice_of, mean
 from napari_unet.models import Net, build
+from napari_unet.models.pixels import PixelNet
 from napari_unet.patches import Sampler, item_stats
 from napari_unet.run import (
     BadInput,
@@ -141,10 +143,12 @@ class _Run:
             self._learned, self._judged_by = start.card.images, start.card.windows
             _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
-        # A net that has learned knows more than hints do.
+        # A net that has learned knows more than an adviser does that has seen some strokes.
         done = start.card.current.steps if start is not None and start.card.current else 0
-        hinted = start is None or done < TRUSTED
-        self.learner = Learner(net, config, self.sampler, self.numerics, hinted)
+        advised = start is None or done < TRUSTED
+        self.learner = Learner(net, config, self.sampler, self.numerics, advised)
+        if start is not None and not advised:
+            self.learner.adviser.net = _earlier_adviser(start, net, self.numerics.device)
         self.jury = Judge(
             self.holdout,
             self.numerics,
@@ -158,6 +162,8 @@ class _Run:
         self.best: Weights | None = None
         self.best_dice = -1.0
         self.best_step = 0
+        self.best_share = 0.0  # of the adviser in the answer of the best
+        self._share: float | None = None  # in the present answer, once that has been judged
         self.curve: list[tuple[int, float]] = []
         self._progress_step = 0  # the last at which something improved, or was painted
         self._losses = (math.inf, 0.0)  # lowest and present, smoothed
@@ -195,7 +201,7 @@ class _Run:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
         painted = self.sampler.refresh(self.step)
-        self._refresh_hints()
+        self._refresh_adviser()
         if not painted:
             return
         self._be_patient_again()
@@ -206,14 +212,14 @@ class _Run:
             if not found and any(counts):
                 yield Noticed("class", self._nowhere(number))
 
-    def _refresh_hints(self) -> None:
-        """Without the memory for them, there are none."""
+    def _refresh_adviser(self) -> None:
+        """Without the memory for one, there is none."""
         try:
-            self.learner.hints.refresh(self.step)
+            self.learner.adviser.refresh(self.step)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-            self.learner.hints.stop()
+            self.learner.adviser.stop()
 
     def one_step(self) -> Iterator[Event]:
         """One optimiser step; when memory runs out, a smaller one is tried."""
@@ -226,8 +232,8 @@ class _Run:
                 raise
             loss = None
         if loss is None:  # outside the except block, which would keep the step's tensors alive
-            if self.learner.hints.net is not None:  # which need memory of their own
-                self.learner.hints.stop()
+            if self.learner.adviser.net is not None:  # whose hints need memory of their own
+                self.learner.adviser.stop()
             else:
                 yield self._shrink()
             return
@@ -253,36 +259,64 @@ class _Run:
 
     def _judge(self) -> Iterator[Event]:
         """Score the averaged weights, and the best so far anew if the annotation changed since."""
-        average, items = self.learner.average, self.sampler.items
+        average = self.learner.average
         if self.best is not None and self._judged[0] != self.sampler.version:
             present = copied(average.state_dict())
             average.load_state_dict(self.best)
             try:
-                rescored = mean(self.jury.score(average, items))
+                self.best_share, scores = self._scores()
             finally:
                 average.load_state_dict(present)
+            rescored = mean(scores)
             if rescored is None:  # what it was judged by has been erased
                 self.best = None
             self.best_dice = rescored or 0.0
-        classes = self.jury.score(average, items)
+        share, classes = self._scores()
         pause = max(JUDGE_STEPS, round(JUDGE_COST * self.jury.pixels / self.learner.pixels))
         self._judged = (self.sampler.version, self.step + pause)
         dice = mean(classes)
         if dice is None or not all(bool(torch.isfinite(p).all()) for p in average.parameters()):
             return
+        self._share = share
         better = self.best is None or dice > self.best_dice
         if better:
             self.best, self.best_dice = copied(average.state_dict()), dice
             self.best_step = self._progress_step = self.step
+            self.best_share = share
         self.curve.append((self.step, dice))
         yield Scored(self.step, self.seconds, dice, classes, better)
+
+    def _scores(self) -> tuple[float, Scores]:
+        """With which share of the adviser the averaged weights do best, and their scores then."""
+        adviser = self.learner.adviser
+        return self.jury.score(self.learner.average, self.sampler.items, self._shares, adviser.view)
+
+    @property
+    def _shares(self) -> tuple[float, ...]:
+        """What the adviser's share may be; of a few strokes, too little is held out to tell."""
+        if self.learner.adviser.net is None:
+            return (0.0,)
+        if self.sampler.sparse and self.step < TRUSTED:
+            return (self._usual_share,)
+        return (0.0, TOGETHER, *((1.0,) if self.step < FIRST_GUESS else ()))
+
+    @property
+    def _usual_share(self) -> float:
+        """What the adviser has to say as long as nothing tells which share does best."""
+        return 1.0 if self.step < FIRST_GUESS else TOGETHER
 
     def _judge_the_best(self) -> dict[str, float]:
         """By image, on all that was held out of it, not on a sample; pooled, the model's score."""
         assert self.best is not None
         self.learner.average.load_state_dict(self.best)
         try:
-            tables = self.jury.tables(self.learner.average, self.sampler.items, MOST_PIECES)
+            (tables,) = self.jury.tables(
+                self.learner.average,
+                self.sampler.items,
+                MOST_PIECES,
+                (self._possible(self.best_share),),
+                self.learner.adviser.view,
+            ).values()
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
@@ -309,20 +343,28 @@ class _Run:
             yield from self.save_checkpoint(checkpoint)
         if self.step and self._holds_out:
             yield from self.judge()
-        model = last = self._model(self.step, self.curve[-1][1] if self.curve else None)
+        dice = self.curve[-1][1] if self.curve else None
+        model = last = self._model(self.step, dice, self._present_share)
         if self.best is not None:
             held_out = self._judge_the_best()
-            model = self._model(self.best_step, self.best_dice)
+            model = self._model(self.best_step, self.best_dice, self.best_share)
             model.card = model.card.model_copy(update={"held_out": held_out})
         yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
 
     def peek(self) -> Event:
-        """The model as it is now; at first, the classifier of pixels knows more than the net."""
-        guess = self.learner.hints.guess() if self.step < FIRST_GUESS else None
-        self._guessed = guess is not None
-        if guess is None:
-            return Peeked(self.step, self._model(self.step, None))
-        return Peeked(self.step, Model(self._card(self.step, None), {}, net=guess))
+        """The model as it is now."""
+        share = self._present_share
+        self._guessed = self._possible(share) == 1
+        return Peeked(self.step, self._model(self.step, None, share))
+
+    @property
+    def _present_share(self) -> float:
+        """What the adviser has to say now."""
+        return self._usual_share if self._share is None else min(self._share, self._usual_share)
+
+    def _possible(self, share: float) -> float:
+        """A share that an adviser can have, who may have left since."""
+        return 0.0 if self.learner.adviser.net is None else share
 
     @property
     def guess_is_old(self) -> bool:
@@ -469,13 +511,17 @@ class _Run:
     def _dice(self) -> float | None:
         return None if self.best is None else self.best_dice
 
-    def _model(self, step: int, dice: float | None) -> Model:
+    def _model(self, step: int, dice: float | None, share: float) -> Model:
         """The averaged weights, copied, with what is to be said of them."""
-        weights = self.learner.average.state_dict()
+        weights, share = dict(self.learner.average.state_dict()), self._possible(share)
+        adviser = self.learner.adviser.net
+        if share and adviser is not None:
+            advice = adviser.state_dict()
+            weights |= {f"pixels.{k}": v for k, v in advice.items()}
         copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in weights.items()}
-        return Model(self._card(step, dice), copies)
+        return Model(self._card(step, dice, share), copies)
 
-    def _card(self, step: int, dice: float | None) -> Card:
+    def _card(self, step: int, dice: float | None, share: float) -> Card:
         items = self.set.items
         images = {i.name: _identify(i) for i in items}
         now_here = set(images.values())
@@ -486,7 +532,7 @@ class _Run:
         )
         return Card(
             name=self.name,
-            net=self.learner.net.config,
+            net=self.learner.net.config.model_copy(update={"pixels": share}),
             classes=self.set.classes,
             axes="CYX" if self.set.ndim == 2 else "CZYX",
             spacing=self.set.spacing,
@@ -516,7 +562,7 @@ class _Run:
             "sampler": self.sampler.state(),
             "holdout": self.holdout.state(),
             "seconds": self.seconds,
-            "best": [self.best_dice, self.best_step],
+            "best": [self.best_dice, self.best_step, self.best_share],
             "curve": self.curve,
             "progress": self._progress_step,
             "losses": self._losses,
@@ -557,7 +603,7 @@ class _Run:
         self.sampler.restore(state["sampler"])
         device = self.numerics.device
         self.best = {k: v.to(device) for k, v in under("best.", tensors).items()} or None
-        self.best_dice, self.best_step = state["best"]
+        self.best_dice, self.best_step, self.best_share = state["best"]
         self.curve = [(int(s), float(d)) for s, d in state["curve"]]
         self.began = time.perf_counter() - state["seconds"]
         self._progress_step = state["progress"]
@@ -612,14 +658,20 @@ def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | N
                 f"Model '{start.card.name}' has {other[0]} {getattr(there, other[0])}, not "
                 f"{choice[other[0]]}; leave {other[0]} out, or start from random weights."
             )
-        return there.model_copy(update=own)
+        return there.model_copy(update=own | {"pixels": 0.0})
     spacing = training_set.spacing if training_set.ndim == 3 else ()
     return NetConfig(**choice, **own, spacing=spacing)
 
 
+def _earlier_adviser(start: Model, net: Net, device: torch.device) -> PixelNet | None:
+    """The classifier of pixels of another model, if it tells the same things apart."""
+    there = start.net.pixels
+    own = net.config.model_copy(update={"pixels": start.card.net.pixels})
+    return None if there is None or start.net.config != own else copy.deepcopy(there).to(device)
+
+
 def _take_over(net: Net, start: Model, rims: bool) -> None:
     """Weights of another model; only its last layer may differ, where the classes do."""
-    start.check_lasting()
     own = net.state_dict()
     fitting = {k: v for k, v in start.weights.items() if k in own and own[k].shape == v.shape}
     if start.card.rims != rims:  # as many outputs may mean other things

@@ -26,7 +26,7 @@ FLOORS = [
         " models models.* rims kept sheets records script optional showing export"
         " export.*",
         "library sharing sharing.*",
-        "hints learner checkpoint training inference",
+        "adviser learner checkpoint training inference",
         "live segmenting session project",
         "hooks api cli cli.* demo info gui gui.*",
     )

@@ -94,6 +94,42 @@ def exact(arch, ndim, extra):
     return settled(small(arch, ndim, extra, **more))
 
 
+class TestWithPixels:
+    """A net in whose answer a classifier of pixels has a share."""
+
+    @pytest.mark.parametrize(("n_classes", "ndim"), [(1, 2), (2, 2), (1, 3)])
+    def test_the_answer_lies_between_theirs(self, n_classes, ndim):
+        both = small(ndim=ndim, n_classes=n_classes, pixels=0.25).eval()
+        net = small(ndim=ndim, n_classes=n_classes).eval()
+        pixels = small(ndim=ndim, n_classes=n_classes, pixels=1.0).eval()
+        weights = both.state_dict()
+        net.load_state_dict({k: v for k, v in weights.items() if not k.startswith("pixels.")})
+        pixels.load_state_dict(weights)
+        x = torch.randn(1, 1, *(3, 32, 48)[-ndim:])  # sizes at which nothing is padded
+        with torch.no_grad():
+            expected = torch.lerp(net(x), pixels(x), 0.25)
+            torch.testing.assert_close(both(x), expected, atol=1e-5, rtol=1e-4)
+
+    def test_a_classifier_alone_asks_no_net(self):
+        alone = small(pixels=1.0).eval()
+        alone.heads = None
+        assert alone.tile_independent
+        assert alone(torch.randn(1, 1, 20, 30)).shape == (1, 1, 20, 30)
+
+    @pytest.mark.parametrize("ndim", [2, 3])
+    def test_an_aligned_tile_equals_the_whole(self, ndim):
+        net = small("simple", ndim, pixels=0.5).eval()
+        halo, stride = net.halo[-1], net.stride[-1]
+        assert halo > small("simple", ndim).halo[-1]
+        thin = (2,) * (ndim - 2)
+        image = torch.randn(1, 1, *thin, 32, 2 * halo + 4 * stride)
+        start, stop = stride, stride + 2 * halo + 16
+        with torch.no_grad():
+            whole, tile = net(image), net(image[..., start:stop])
+        inner = slice(start + halo, stop - halo)
+        torch.testing.assert_close(tile[..., halo:-halo], whole[..., inner], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("extra", ["", "attention", "residual"])
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("arch", INDEPENDENT)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from napari_unet.adviser import fit
 from napari_unet.config import BACKGROUND, NetConfig
-from napari_unet.models.pixels import PER_CHANNEL, SCALES, PixelNet, features
+from napari_unet.models import build
+from napari_unet.models.pixels import PER_CHANNEL, SCALES, PixelNet, as_probabilities, features
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -17,8 +19,8 @@ def noise(*shape: int) -> torch.Tensor:
 def fitted(rows: torch.Tensor, labels: torch.Tensor, seed: int = 0, **config) -> PixelNet:
     torch.manual_seed(seed)
     net = PixelNet(NetConfig(**config))
-    net.fit(rows, labels, torch.Generator().manual_seed(seed))
-    return net.eval()
+    fit(net, rows, labels, torch.Generator().manual_seed(seed), balanced=False)
+    return net
 
 
 def halves(classes: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,7 +71,7 @@ class TestPixelNet:
         painted[::7, ::5] = True
         net = fitted(features(x)[0][painted], labels[painted], n_classes=classes)
 
-        p = net.probabilities(x)[0]
+        p = as_probabilities(net(x))[0]
 
         assert torch.allclose(p.sum(0), torch.ones(()), atol=1e-4)
         true = torch.where(labels == BACKGROUND, 0, labels)
@@ -84,7 +86,7 @@ class TestPixelNet:
 
     @pytest.mark.parametrize("ndim", [2, 3])
     def test_sees_no_further_than_it_says(self, ndim):
-        net = PixelNet(NetConfig(ndim=ndim)).eval()
+        net = build(NetConfig(ndim=ndim, pixels=1)).eval()
         halo = net.halo
         shape = (1,) * (ndim - 2) + (2 * halo[-1] + 32, 2 * halo[-1] + 32)
         x = noise(1, 1, *shape)
@@ -96,9 +98,22 @@ class TestPixelNet:
         assert not torch.allclose(net(x), net(other), atol=1e-3)
 
     def test_takes_images_of_any_size(self):
-        net = PixelNet(NetConfig(in_channels=2, n_classes=2)).eval()
+        net = build(NetConfig(in_channels=2, n_classes=2, pixels=1)).eval()
         for shape in ((1, 1), (5, 70), (31, 17)):
             assert net(noise(1, 2, *shape)).shape == (1, 3, *shape)
+
+    def test_balanced_it_takes_no_class_for_rare(self):
+        """Two classes overlap, and of one there is ten times as much."""
+        rows = noise(4400, PER_CHANNEL)
+        labels = torch.full((4400,), BACKGROUND, dtype=torch.uint8)
+        labels[:400] = 1
+        rows[:400] += 0.3
+        found = []
+        for balanced in (False, True):
+            net = PixelNet(NetConfig())
+            fit(net, rows, labels, torch.Generator().manual_seed(0), balanced)
+            found.append(float((net.body(net.scaled(rows[:400])) > 0).float().mean()))
+        assert found[0] < 0.5 < 0.8 < found[1]
 
     def test_a_constant_filter_does_no_harm(self):
         rows = torch.zeros(50, PER_CHANNEL)

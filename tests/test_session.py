@@ -447,9 +447,8 @@ class TestTraining:
 
         second = learned(session, start)[-1].model
 
-        assert all(
-            torch.allclose(second.weights[k], w, atol=1e-5) for k, w in first.weights.items()
-        )
+        net = {k: w for k, w in first.weights.items() if not k.startswith("pixels.")}
+        assert all(torch.allclose(second.weights[k], w, atol=1e-5) for k, w in net.items())
 
     def test_goes_on_with_more_classes(self, session):
         begun(session)

@@ -72,6 +72,9 @@ NETS = [
     *({"arch": arch, "in_channels": 3, "n_classes": 3} for arch in ARCHITECTURES),
     {"attention": True, "residual": True, "n_classes": 2},
     {"ndim": 3, "spacing": (4.0, 1.0, 1.0), "n_classes": 2},
+    {"pixels": 0.5, "in_channels": 3},
+    {"pixels": 1.0, "n_classes": 2},
+    {"pixels": 0.5, "ndim": 3},
 ]
 
 
@@ -167,6 +170,7 @@ def packaged(tmp_path_factory):
         {"in_channels": 3, "n_classes": 3, "arch": "upsample"},
         {"ndim": 3, "spacing": (4.0, 1.0, 1.0), "depth": 2},
         {"arch": "nested", "depth": 2},
+        {"pixels": 0.5},
     ],
     ids=str,
 )
@@ -271,7 +275,9 @@ print(float(net(torch.ones(1, 1, 16, 16)).sum()))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("more", [{}, {"attention": True, "residual": True}], ids=["", "options"])
+@pytest.mark.parametrize(
+    "more", [{}, {"attention": True, "residual": True, "pixels": 0.5}], ids=["", "options"]
+)
 def test_the_source_given_away_makes_the_same_networks(arch, more):
     net = build(NetConfig(arch=arch, width=4, n_classes=2, **more)).eval()
     there: dict = {"__name__": "a module nobody has listed"}

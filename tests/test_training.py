@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from napari_unet import learner, training
+from napari_unet.adviser import TOGETHER, TRUSTED
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, TrainConfig, class_table
-from napari_unet.hints import TRUSTED
+from napari_unet.device import choose_numerics
+from napari_unet.holdout import HoldOut
 from napari_unet.inference import predict
-from napari_unet.models.pixels import PixelNet
+from napari_unet.judging import Judge
+from napari_unet.library import load_model
 from napari_unet.normalise import measure
 from napari_unet.patches import item_stats
 from napari_unet.run import (
@@ -338,18 +341,16 @@ class TestHints:
             if isinstance(event, Stepped) and event.step == 1:  # the net comes unasked
                 control.ask()
             if isinstance(event, Peeked):
-                found[event.step] = event.model.net
+                found[event.step] = event.model
                 if len(found) == 2:
                     control.stop()
                 else:
                     *_, done = predict(event.model, image)
                     assert isinstance(done, Predicted)
                     assert (np.asarray(done.labels) == mask).mean() > 0.95
-                    with pytest.raises(BadInput, match="only a first guess; let it train"):
-                        event.model.save(tmp_path / "model")
-        first, then = found.values()
-        assert isinstance(first, PixelNet)
-        assert not isinstance(then, PixelNet)
+                    event.model.save(tmp_path / "model")
+        assert [model.card.net.pixels for model in found.values()] == [1, TOGETHER]
+        assert load_model(tmp_path / "model").card.net.pixels == 1
         assert [*found][1] == FIRST_GUESS
 
     @pytest.mark.parametrize(("given", "balanced"), [(strokes, True), (make_set, False)])
@@ -370,7 +371,45 @@ class TestHints:
         version = model.card.current.model_copy(update={"steps": TRUSTED})
         model.card = model.card.model_copy(update={"versions": (version,)})
         monkeypatch.setattr(learner, "hint_loss", None)  # not to be called
-        list(train(TrainConfig(steps=2, **TINY), strokes(), start=model))
+        last = [*train(TrainConfig(steps=2, **TINY), strokes(), start=model)][-1].last
+        kept = {k: v for k, v in model.weights.items() if k.startswith("pixels.")}
+        assert kept
+        assert equal(kept, {k: last.weights[k] for k in kept})
+
+    @pytest.mark.parametrize(("net", "advice", "best"), [(1, -2, 0), (1, 1, 0.5), (-1, 2, 0.5)])
+    def test_a_net_is_left_alone_only_where_that_is_better(self, monkeypatch, net, advice, best):
+        """Net and adviser see what is true, or its opposite, with so many times the certainty."""
+        monkeypatch.setattr("napari_unet.judging.LEAST_OF_CLASS", 1)
+        training_set = TrainingSet(class_table(1))
+        for seed in range(6):
+            _, mask = discs(seed)
+            training_set.add(str(seed), 255 * mask[None], mask, complete=True)
+        holdout = HoldOut(0.2, (0, 0), 0)
+        holdout.update(training_set.items)
+
+        class Sees:
+            halo = (0, 0)
+
+            def __call__(self, x):
+                return net * 4 * x.sign()
+
+        def view(item):
+            right = 4 * np.where(item.annotation == 1, 1.0, -1.0)
+            p = torch.from_numpy(advice * np.stack([-right, right])).sigmoid()
+            return p.float().numpy()
+
+        numerics = choose_numerics(torch.device("cpu"), "float32", 2)
+        jury = Judge(holdout, numerics, 1, 2)
+        share, scores = jury.score(Sees(), training_set.items, (0, 0.5), view)
+        assert share == best
+        assert scores == (1,)
+
+    def test_the_classifier_has_its_share_where_that_scores_better(self, monkeypatch):
+        """A net that learns nothing is better off with half of what the classifier says."""
+        monkeypatch.setattr(training, "FIRST_GUESS", 0)
+        model = run(make_set(6), steps=20, rate=1e-9)[-1].model
+        assert model.card.net.pixels == TOGETHER
+        assert model.card.current.dice > 0.9
 
 
 class TestCheckpoint:
@@ -570,11 +609,11 @@ class TestLateTrouble:
         training_set, seen = make_set(6), []
         real = training.Judge.score
 
-        def short_of_memory(self, net, items):
+        def short_of_memory(self, net, *others):
             seen.append({k: v.clone() for k, v in net.state_dict().items()})
             if len(seen) == 2:  # of the best, as the annotation has changed
                 raise MemoryError
-            return real(self, net, items)
+            return real(self, net, *others)
 
         monkeypatch.setattr(training.Judge, "score", short_of_memory)
         scored = 0

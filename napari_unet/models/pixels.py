@@ -1,6 +1,7 @@
 """A classifier of single pixels: fixed filters at some scales, and a small network on their values.
 
-It is fitted to painted pixels in a fraction of a second, long before a U-Net knows anything.
+It is fitted to annotated pixels in a fraction of a second, long before a U-Net knows anything, and
+makes other mistakes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_unet.config import NetConfig
-from napari_unet.losses import segmentation_loss
-from napari_unet.models.unet import Net, Plan
-from napari_unet.optimiser import Optimiser
 
 SCALES = 5  # of which each is twice as coarse as the one before
 COARSEST = 2 ** (SCALES - 1)  # pixels in one of the last scale
@@ -22,18 +20,16 @@ FIRST, NEXT = 1.0, math.sqrt(3.0)  # widths of the blurs, in pixels of their sca
 REACH = 2  # of a blur, in widths
 PER_CHANNEL = 1 + 4 * SCALES
 HIDDEN = 64
-STEPS, BATCH, RATE = 200, 1024, 0.01
-NOISE = 1.0  # standard deviations added to each filter's values: no single filter is relied on
 FURTHEST = 5.0  # standard deviations beyond which a value counts as that far
 
 
-class PixelNet(Net):
+class PixelNet(nn.Module):
     """Logits of each pixel from the filters around it; in volumes, those of its plane."""
 
     def __init__(self, config: NetConfig) -> None:
-        super().__init__(Plan(width=HIDDEN, depth=SCALES - 1, norm="none"), config)
+        super().__init__()
+        self.config = config
         flat = (1,) * (config.ndim - 2)
-        self.factors = ((*flat, 2, 2),) * (SCALES - 1)
         self.stride = (*flat, COARSEST, COARSEST)
         values = config.in_channels * PER_CHANNEL
         self.mean: Tensor
@@ -42,49 +38,36 @@ class PixelNet(Net):
         self.register_buffer("spread", torch.ones(values))
         self.body = nn.Sequential(
             nn.Linear(values, HIDDEN),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(HIDDEN, HIDDEN),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(HIDDEN, config.n_logits),
         )
 
     @property
     def halo(self) -> tuple[int, ...]:
+        """Pixels per axis beyond which an input pixel cannot influence an output pixel."""
         coarse = sum(math.ceil(REACH * NEXT) * 2**level for level in range(SCALES - 1))
         reach = math.ceil(REACH * FIRST) + coarse + 2 * COARSEST
         return (*(0,) * (self.config.ndim - 2), reach, reach)
 
-    def heads(self, x: Tensor) -> list[Tensor]:
-        rows = features(x)  # (B, *spatial, values)
-        logits: Tensor = self.body(self._scaled(rows))
-        return [logits.movedim(-1, 1)]
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K, *spatial) of an image whose size is a multiple of the stride."""
+        logits: Tensor = self.body(self.scaled(features(x)))
+        return logits.movedim(-1, 1)
 
-    def _scaled(self, rows: Tensor) -> Tensor:
-        return ((rows - self.mean) / self.spread).clamp_(-FURTHEST, FURTHEST)
+    def scaled(self, rows: Tensor) -> Tensor:
+        """The filters' values (..., values) on the scale that the network reads."""
+        inverse = 1 / self.spread
+        return torch.addcmul(-self.mean * inverse, rows, inverse).clamp_(-FURTHEST, FURTHEST)
 
-    def fit(self, rows: Tensor, labels: Tensor, random: torch.Generator) -> None:
-        """Learn annotation values (n,) from the values of the filters there (n, values)."""
-        self.mean, self.spread = rows.mean(0), rows.std(0) + 1e-4
-        rows = self._scaled(rows)
-        optimiser = Optimiser(self.body, RATE, 1e-2)
-        for step in range(STEPS):
-            optimiser.rate = RATE * min(1, (step + 1) / 10, 2 * (STEPS - step) / STEPS)
-            chosen = torch.randint(len(rows), (BATCH,), generator=random, device=rows.device)
-            noise = torch.randn((BATCH, rows.shape[1]), generator=random, device=rows.device)
-            logits = self.body(rows[chosen].addcmul_(noise, noise.new_tensor(NOISE)))
-            optimiser.zero_grad()
-            segmentation_loss(
-                logits[..., None], labels[chosen][:, None], kind="cross-entropy"
-            ).backward()
-            optimiser.step()
 
-    @torch.no_grad()
-    def probabilities(self, x: Tensor) -> Tensor:
-        """Of background and of every class: (B, 1 + classes, *spatial)."""
-        logits = self(x).float()
-        if logits.shape[1] == 1:
-            return torch.cat([-logits, logits], 1).sigmoid()
-        return logits.softmax(1)
+def as_probabilities(logits: Tensor) -> Tensor:
+    """Of background and of every class, (B, 1 + classes, *spatial), also where one logit is all."""
+    logits = logits.float()
+    if logits.shape[1] == 1:
+        return torch.cat([-logits, logits], 1).sigmoid()
+    return logits.softmax(1)
 
 
 def features(x: Tensor) -> Tensor:
@@ -129,8 +112,12 @@ def _derivatives(x: Tensor) -> list[Tensor]:
     def at(down: int, right: int) -> Tensor:
         return padded[..., 1 + down : 1 + down + x.shape[-2], 1 + right : 1 + right + x.shape[-1]]
 
-    slope = torch.hypot(at(0, 1) - at(0, -1), at(1, 0) - at(-1, 0)) / 2
+    slope = _length(at(0, 1) - at(0, -1), at(1, 0) - at(-1, 0)) / 2
     across, down = at(0, 1) + at(0, -1) - 2 * x, at(1, 0) + at(-1, 0) - 2 * x
     mixed = (at(1, 1) + at(-1, -1) - at(1, -1) - at(-1, 1)) / 4
-    middle, apart = (across + down) / 2, torch.hypot((across - down) / 2, mixed)
+    middle, apart = (across + down) / 2, _length((across - down) / 2, mixed)
     return [slope, middle + apart, middle - apart]
+
+
+def _length(a: Tensor, b: Tensor) -> Tensor:
+    return torch.addcmul(a * a, b, b).sqrt_()  # ONNX has no hypot

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from napari_unet.config import NetConfig
 from napari_unet.models.norm import GroupNorm, Norm, norm_relu, share_statistics
+from napari_unet.models.pixels import PixelNet
 from napari_unet.run import BadInput
 
 Up = Literal["transposed", "transposed3", "linear", "nearest"]
@@ -186,7 +187,9 @@ def reach(plan: Plan, factors: tuple[int, ...], dense: bool, column: int) -> int
 class Net(nn.Module):
     """What every network here offers: logits for images of any size, and how far they see.
 
-    In training mode a deeply supervised network returns a list of logits, the finest first.
+    In training mode a deeply supervised network returns a list of logits, the finest first. With
+    `config.pixels` a classifier of pixels, which is not trained with it, has its share in the
+    answer.
     """
 
     dense = False  # whether nodes see all nodes to their left
@@ -197,10 +200,15 @@ class Net(nn.Module):
         self.config = config
         self.factors = halvings(config, plan.depth)
         self.stride = tuple(map(prod, zip(*self.factors, strict=True)))
+        self.pixels = PixelNet(config) if config.pixels else None
+        if self.pixels is not None:
+            self.stride = tuple(map(max, self.stride, self.pixels.stride))
 
     @property
     def tile_independent(self) -> bool:
         """Whether no statistics are taken over a tile, so that tiles agree exactly."""
+        if self.config.pixels == 1:
+            return True
         return not any(isinstance(m, GroupNorm) for m in self.modules())
 
     def share_statistics(self, samples: Iterable[Tensor]) -> None:
@@ -220,14 +228,23 @@ class Net(nn.Module):
         pixels inside it on, if the network is `tile_independent`.
         """
         axes = zip(*self.factors, strict=True)
-        return tuple(reach(self.plan, axis, self.dense, self.columns) for axis in axes)
+        own = tuple(reach(self.plan, axis, self.dense, self.columns) for axis in axes)
+        return own if self.pixels is None else tuple(map(max, own, self.pixels.halo))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # (B, C, *spatial)
         inside = (slice(None), slice(None), *map(slice, x.shape[2:]))
-        outputs = [logits[inside] for logits in self.heads(self._padded(x))]
-        if len(outputs) == 1:
-            return outputs[0]  # (B, n_logits, *spatial)
-        return outputs if self.training else torch.stack(outputs).mean(0)
+        x = self._padded(x)
+        share = self.config.pixels
+        advice = None if self.pixels is None else self.pixels(x)[inside]
+        if advice is not None and share == 1:
+            return advice
+        outputs = [logits[inside] for logits in self.heads(x)]
+        if self.training and len(outputs) > 1:
+            return outputs
+        answer = outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
+        if advice is not None:
+            answer = torch.lerp(answer, advice.to(answer.dtype), share)
+        return answer  # (B, n_logits, *spatial)
 
     def heads(self, x: Tensor) -> list[Tensor]:
         """Compute the logits of each head for an image whose size is a multiple of the stride."""

@@ -29,7 +29,6 @@ def write_onnx(model: Model, path: Path, overwrite: bool = False) -> Path:
     """Write the network as ONNX: normalised pixels in, probabilities out, any size it can halve."""
     for library in ("onnx", "onnxscript"):
         optional(library, "Writing ONNX", "models")
-    model.check_lasting()
     if sum(w.numel() * w.element_size() for w in model.weights.values()) > MOST_BYTES:
         raise BadInput(
             f"{path} cannot hold a network of more than 2 GB; export it to a .zip instead."

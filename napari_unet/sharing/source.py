@@ -7,7 +7,7 @@ import inspect
 from types import ModuleType
 
 from napari_unet import __version__, models
-from napari_unet.models import nested, norm, outputs, unet
+from napari_unet.models import nested, norm, outputs, pixels, unet
 
 # No annotation is a string in this file: dataclasses look such up in a module that may be unlisted.
 HEAD = f'''"""The network of a napari-unet model, in one file that needs PyTorch alone.
@@ -42,7 +42,7 @@ class NetConfig:
 
 def network_source() -> str:
     """The text of the file; `network` in it makes a network that gives probabilities."""
-    parts = [_body(module) for module in (norm, unet, nested, models, outputs)]
+    parts = [_body(module) for module in (norm, pixels, unet, nested, models, outputs)]
     return "\n\n".join([HEAD, *parts])
 
 

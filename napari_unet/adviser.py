@@ -1,12 +1,12 @@
-"""What the unpainted rest probably is: a classifier of pixels says so, and the net learns it too.
+"""A classifier of pixels beside the net: it gives hints, a first answer, and a second opinion.
 
-A net that has seen a few strokes and nothing else may answer anything between them.
+A net that has seen a few strokes and nothing else may answer anything between them; one that has
+seen a single image takes much of it for the rule. Filters and a small network on them err too, but
+elsewhere, and learn in a fraction of a second.
 """
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +17,9 @@ from torch import Tensor
 from napari_unet.annotation import BLOCK, Item, Region
 from napari_unet.config import BACKGROUND, NetConfig
 from napari_unet.device import Numerics
-from napari_unet.models.pixels import COARSEST, PixelNet, features
+from napari_unet.losses import segmentation_loss
+from napari_unet.models.pixels import COARSEST, PixelNet, as_probabilities, features
+from napari_unet.optimiser import Optimiser
 from napari_unet.patches import (
     CACHE_EDGE,
     SPARSE,
@@ -27,11 +29,16 @@ from napari_unet.patches import (
     normalised,
 )
 
+TOGETHER = 0.5  # its share in an answer that is the net's too
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
 WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
-PIXELS = 1024  # of a window that are learned from,
-LEAST_OF_KIND = 32  # of them at least so many of each class, if there are
-AGAIN = 20  # steps after which it may be fitted again; then twice as many, and so on
+PIXELS = 40_000  # labelled ones that are learned from, as many of each window,
+OF_WINDOW = 1000  # or so many where windows are many;
+LEAST_OF_KIND = 32  # of each class at least so many, if there are
+STEPS, BATCH, RATE, DECAY = 200, 1024, 0.01, 1e-2
+NOISE = 1.0  # standard deviations added to each filter's values: no single filter is relied on
+EXPLAINED = 0.5  # of what it was fitted to; from less it has learned nothing
+AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then
 TRUSTED = 150  # steps after which the net relies on hints less and less,
 LEAST = 0.02  # until they weigh so little that they are not worth their time
 
@@ -51,12 +58,8 @@ class _Window:
         return self.item.name, self.place
 
 
-def _newest(window: _Window) -> tuple[int, tuple[str, tuple[int, ...]]]:
-    return -window.version, window.key
-
-
-class Hints:
-    """A classifier of pixels, fitted now and then to what is painted, and its view of images."""
+class Adviser:
+    """A classifier of pixels, fitted now and then to what is annotated, and its view of images."""
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class Hints:
         self._device = numerics.device
         # By window, the version it was read at, the values of its filters, and its labels.
         self._rows: dict[tuple[str, tuple[int, ...]], tuple[int, Tensor, Tensor]] = {}
-        self._maps: dict[str, tuple[Item, BlockCache]] = {}
+        self._views: dict[str, tuple[Item, BlockCache]] = {}
         self._fitted = (-1, 0)  # to which version of the training set, at which step
         self._kinds: frozenset[int] = frozenset()  # that it knows
 
@@ -81,41 +84,40 @@ class Hints:
 
         A class that it does not know is learned at once, or it would be denied everywhere.
         """
-        if self.on and self.weight(step) < LEAST:
-            self.stop()
         version, last = self._fitted
         if not self.on or version == self._sampler.version:
             return
         kinds = frozenset(np.flatnonzero(self._sampler.totals).tolist())
-        if kinds == self._kinds and step < max(last + AGAIN, 2 * last):
+        if kinds == self._kinds and step < max(last + AGAIN, LATER * last):
             return
-        painted = [i for i in self._sampler.items if i.labelled]
-        sparse = [i for i in painted if i.labelled < SPARSE * i.annotation.size]
-        windows = map(self._windows, painted if sparse else ())
-        self._read(sorted(itertools.chain.from_iterable(windows), key=_newest))
         self._fitted, self._kinds = (self._sampler.version, step), kinds
-        self.net, self._maps = self._fit(), {}
-        if self.net is not None:
-            self._maps = {i.name: (i, BlockCache(_Map(self, self.net, i))) for i in sparse}
+        painted = (i for i in self._sampler.items if i.labelled)
+        self._read([w for item in painted for w in self._windows(item)])
+        self.net, self._views = self._fit(), {}
 
     def stop(self) -> None:
-        """Give no hints any more."""
-        self.on, self.net, self._maps, self._rows = False, None, {}, {}
+        """Say nothing any more."""
+        self.on, self.net, self._views, self._rows = False, None, {}, {}
 
     @staticmethod
     def weight(step: int) -> float:
         """Of hints in the loss, in which labels weigh 1."""
-        return min(1.0, TRUSTED / max(1, step))
+        found = min(1.0, TRUSTED / max(1, step))
+        return found if found >= LEAST else 0.0
 
-    def of(self, item: Item) -> BlockCache | None:
+    def hints(self, item: Item) -> BlockCache | None:
+        """What the unpainted rest of an image probably is, if much is unpainted."""
+        sparse = item.labelled < SPARSE * item.annotation.size
+        return self.view(item) if self.on and sparse else None
+
+    def view(self, item: Item) -> BlockCache | None:
         """The probabilities of background and of each class, (1 + classes, *spatial)."""
-        known = self._maps.get(item.name)
-        # Another image may have come under the name.
-        return known[1] if known is not None and known[0] is item else None
-
-    def guess(self) -> PixelNet | None:
-        """A copy of the classifier, for others to predict with."""
-        return None if self.net is None else copy.deepcopy(self.net).cpu()
+        if self.net is None:
+            return None
+        known = self._views.get(item.name)
+        if known is None or known[0] is not item:  # another image may have come under the name
+            known = self._views[item.name] = (item, BlockCache(_View(self, self.net, item)))
+        return known[1]
 
     def _windows(self, item: Item) -> Iterable[_Window]:
         ndim = item.annotation.ndim
@@ -138,6 +140,8 @@ class Hints:
         if not windows:
             self._rows = {}
             return
+        order = np.random.default_rng(self._seed).permutation(len(windows))
+        windows = sorted((windows[n] for n in order), key=lambda w: -w.version)
         most = WINDOWS[len(windows[0].region)]
         kinds = frozenset[int]().union(*(w.kinds for w in windows))
         chosen: dict[tuple[str, tuple[int, ...]], _Window] = {}
@@ -147,15 +151,16 @@ class Hints:
         for window in windows:
             if len(chosen) < most:
                 chosen[window.key] = window
+        pixels = max(OF_WINDOW, PIXELS // len(chosen))
         known, self._rows = self._rows, {}
-        for window in sorted(chosen.values(), key=_newest):
+        for window in chosen.values():
             rows = known.get(window.key)
             if rows is None or rows[0] != window.version:
-                rows = (window.version, *self._values(window))
+                rows = (window.version, *self._values(window, pixels))
             self._rows[window.key] = rows
 
     @torch.no_grad()
-    def _values(self, window: _Window) -> tuple[Tensor, Tensor]:
+    def _values(self, window: _Window, most: int) -> tuple[Tensor, Tensor]:
         """Filter values and labels of pixels that may be trained on."""
         item, region = window.item, window.region
         labels = item.annotation[region].copy()  # before it is asked which of them are open
@@ -167,13 +172,12 @@ class Hints:
             labels, first = labels[low:high], region[0].start
             region = (slice(first + low, first + high), *region[1:])
         flat = labels.ravel()
-        some = _some(flat, np.random.default_rng(self._seed))
+        some = _some(flat, most, np.random.default_rng(self._seed))
         x, inside = self.pixels(item, region)
         rows = features(x)[0][inside].flatten(0, -2)
         return rows[torch.from_numpy(some).to(self._device)], self._send(flat[some])
 
     def _fit(self) -> PixelNet | None:
-        rows = [rows for _, rows, _ in self._rows.values()]
         labels = [labels for _, _, labels in self._rows.values()]
         known = set(torch.cat(labels).unique().tolist()) if labels else set()
         # Of a class that it has not seen it would say that it is nowhere.
@@ -183,46 +187,88 @@ class Hints:
             torch.default_generator.manual_seed(self._seed)  # and not those of GPUs
             net = PixelNet(self._config).to(self._device)
         random = torch.Generator(self._device).manual_seed(self._seed)
-        net.fit(torch.cat(rows), torch.cat(labels), random)
-        return net.eval().requires_grad_(False)
+        rows, truth = torch.cat([rows for _, rows, _ in self._rows.values()]), torch.cat(labels)
+        # How much of a class was painted does not say how much of it there is.
+        fit(net, rows, truth, random, balanced=self._sampler.sparse)
+        return net if explained(net, rows, truth) >= EXPLAINED else None
 
     def pixels(self, item: Item, region: Region) -> tuple[Tensor, Region]:
-        """Normalised pixels around a region, (1, C, *spatial), and where in them it lies."""
-        margins = (0,) * (len(region) - 2) + (MARGIN, MARGIN)
-        pairs = list(zip(region, margins, strict=True))
-        # Up to sizes that can be halved at all scales.
-        steps = (1,) * (len(region) - 2) + (COARSEST, COARSEST)
-        wanted = [
-            np.arange(s.start - m, s.stop + m + (s.start - s.stop - 2 * m) % step)
-            for (s, m), step in zip(pairs, steps, strict=True)
-        ]
-        inside = tuple(slice(m, m + s.stop - s.start) for s, m in pairs)
-        return self._send(normalised(item, wanted))[None], inside
+        """Normalised pixels around a region, (1, C, *spatial), and where in them it lies.
+
+        Beyond the image there are none but those at its ends, as in a prediction.
+        """
+        flat = len(region) - 2  # axes along which nothing is filtered
+        wanted, inside = [], []
+        for axis, (part, n) in enumerate(zip(region, item.annotation.shape, strict=True)):
+            margin, step = (0, 1) if axis < flat else (MARGIN, COARSEST)
+            low, high = max(0, part.start - margin), min(n, part.stop + margin)
+            # Up to sizes that can be halved at all scales.
+            wanted.append(np.arange(low, high + (low - high) % step).clip(max=n - 1))
+            inside.append(slice(part.start - low, part.stop - low))
+        return self._send(normalised(item, wanted))[None], tuple(inside)
 
     def _send(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
 
 
-def _some(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Places of labelled pixels, few of them; the rare are not left out."""
+def fit(
+    net: PixelNet, rows: Tensor, labels: Tensor, random: torch.Generator, balanced: bool
+) -> None:
+    """Learn annotation values (n,) from the values of the filters there (n, values).
+
+    Where it is balanced, as much of each class as of any other.
+    """
+    net.mean, net.spread = rows.mean(0), rows.std(0) + 1e-4
+    rows = net.scaled(rows)
+    odds = torch.ones(len(rows), device=rows.device)
+    if balanced:
+        _, kinds, counts = labels.unique(return_inverse=True, return_counts=True)
+        odds = 1 / counts[kinds].float()
+    optimiser = Optimiser(net.body, RATE, DECAY)
+    for step in range(STEPS):
+        optimiser.rate = RATE * min(1, (step + 1) / 10, 2 * (STEPS - step) / STEPS)
+        chosen = odds.multinomial(BATCH, replacement=True, generator=random)
+        noise = torch.randn((BATCH, rows.shape[1]), generator=random, device=rows.device)
+        logits = net.body(rows[chosen].addcmul_(noise, noise.new_tensor(NOISE)))
+        optimiser.zero_grad()
+        segmentation_loss(
+            logits[..., None], labels[chosen][:, None], kind="cross-entropy"
+        ).backward()
+        optimiser.step()
+    net.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def explained(net: PixelNet, rows: Tensor, labels: Tensor) -> float:
+    """How much of its own annotation it tells apart: 1 is all of it, 0 no more than by chance."""
+    found = as_probabilities(net.body(net.scaled(rows))).argmax(1)
+    truth = torch.where(labels == BACKGROUND, 0, labels).long()
+    kinds = truth.unique()
+    right = torch.stack([(found[truth == kind] == kind).float().mean() for kind in kinds])
+    return float((right.mean() * len(kinds) - 1) / (len(kinds) - 1))
+
+
+def _some(labels: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:
+    """Places of at most so many labelled pixels; the rare are not left out."""
     places = random.permutation(np.flatnonzero(labels))
     kinds = np.unique(labels[places])
     first = [places[labels[places] == kind][:LEAST_OF_KIND] for kind in kinds]
     wanted = np.concatenate([*first, places])
     _, when = np.unique(wanted, return_index=True)
-    chosen: np.ndarray = wanted[np.sort(when)][:PIXELS]
+    chosen: np.ndarray = wanted[np.sort(when)][:most]
     return chosen
 
 
-class _Map:
+class _View:
     """An image of probabilities that is computed where it is read."""
 
-    def __init__(self, hints: Hints, net: PixelNet, item: Item) -> None:
+    def __init__(self, adviser: Adviser, net: PixelNet, item: Item) -> None:
         self.shape = (net.config.n_classes + 1, *item.annotation.shape)
-        self._hints, self._net, self._item = hints, net, item
+        self._adviser, self._net, self._item = adviser, net, item
 
+    @torch.no_grad()
     def __getitem__(self, place: tuple[slice, ...]) -> np.ndarray:
         pairs = zip(place[1:], self.shape[1:], strict=True)
-        x, inside = self._hints.pixels(self._item, tuple(slice(*s.indices(n)) for s, n in pairs))
-        found = self._net.probabilities(x)[0].movedim(0, -1)[inside].movedim(-1, 0)
+        x, inside = self._adviser.pixels(self._item, tuple(slice(*s.indices(n)) for s, n in pairs))
+        found = as_probabilities(self._net(x))[0].movedim(0, -1)[inside].movedim(-1, 0)
         return found.contiguous().cpu().numpy()
