@@ -43,7 +43,7 @@ class Look:
         self._clock = clock
         self._since, self._cost = -1e9, 0.0
         self._seen: tuple[Any, ...] = ()
-        self._speed: dict[tuple[str, int, bool], float] = {}  # pixels in a second, by kind of net
+        self._speed: dict[tuple[float, int, bool], float] = {}  # pixels in a second, by kind of net
 
     @property
     def on(self) -> bool:
@@ -87,7 +87,7 @@ class Look:
         net = model.net
         ndim = net.config.ndim
         reach = tuple(min(h, MOST_REACH[ndim]) for h in net.halo)
-        kind = (type(net).__name__, ndim, view.step > 1)
+        kind = (net.config.pixels, ndim, view.step > 1)
         first = kind not in self._speed
         most = FIRST_PIXELS[ndim] if first else int(self._speed[kind] * PATIENCE)
         view = view.within(max(most, 64**2))

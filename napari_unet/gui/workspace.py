@@ -83,6 +83,9 @@ class Workspace(QObject):
         self._seen: Seen | None = None  # the last look, which becomes the model's picture
         self._held = False  # whether training waits for segmenting
         self.kept_as: str | None = None  # the name in the library of the model that a run made
+        self._overlaid: Image | None = None  # what lay under the live overlay that was removed
+        self._removal = QTimer(self, singleShot=True)
+        self._removal.timeout.connect(self._on_removal_timeout)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._on_timer_timeout)
         QApplication.instance().aboutToQuit.connect(self.close)
@@ -352,6 +355,12 @@ class Workspace(QObject):
         if isinstance(gone, Image):
             self.keeping.leave(gone)
         if role_of(gone) == LIVE and self.session.look.on and not self.layers.hiding:
+            self._overlaid = self.image
+            self._removal.start()
+
+    def _on_removal_timeout(self) -> None:
+        """Who removes the live overlay, and not its image with it, wants none."""
+        if self._overlaid in self.layers.images():
             self.session.look.on = False
             self.live_changed.emit(False)
 

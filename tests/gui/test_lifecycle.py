@@ -152,6 +152,18 @@ def test_deleting_the_live_overlay_switches_it_off(learning):
     window.stop()
 
 
+def test_the_live_overlay_comes_back_after_all_layers_were_removed(learning):
+    window = learning
+    window.until(lambda: "live" in window.names())
+
+    all_removed(window)
+
+    assert window.find("train.live").isChecked()
+    window.paint_both()
+    window.until(lambda: "live" in window.names())
+    window.stop()
+
+
 def test_training_goes_on_in_a_3d_display(open_window):
     window = open_window(halves(4, 64, 96))
     window.paint_both()
