@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -38,7 +39,9 @@ LEAST_OF_KIND = 32  # of each class at least so many, if there are
 STEPS, BATCH, RATE, DECAY = 200, 1024, 0.01, 1e-2
 NOISE = 1.0  # standard deviations added to each filter's values: no single filter is relied on
 EXPLAINED = 0.5  # of what it was fitted to; from less it has learned nothing
-AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then
+AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
+AT_LATEST = 200  # but not more
+MOST_CHANNELS = 16  # of more, filters take too much memory
 TRUSTED = 150  # steps after which the net relies on hints less and less,
 LEAST = 0.02  # until they weigh so little that they are not worth their time
 
@@ -67,48 +70,60 @@ class Adviser:
         config: NetConfig,
         numerics: Numerics,
         seed: int,
-        on: bool = True,
+        hinting: bool = True,
+        earlier: PixelNet | None = None,
     ) -> None:
-        self.on = on
+        """With an earlier one, of a model that is gone on from, nothing is fitted."""
         self.net: PixelNet | None = None
+        self._on = (hinting or earlier is not None) and config.in_channels <= MOST_CHANNELS
+        self._hinting, self._earlier = hinting, earlier
         self._sampler, self._config, self._seed = sampler, config, seed
         self._device = numerics.device
         # By window, the version it was read at, the values of its filters, and its labels.
         self._rows: dict[tuple[str, tuple[int, ...]], tuple[int, Tensor, Tensor]] = {}
         self._views: dict[str, tuple[Item, BlockCache]] = {}
+        self._sparse: frozenset[str] = frozenset()  # images of which much is unpainted
+        self._first = 0  # version of the training set at the beginning
         self._fitted = (-1, 0)  # to which version of the training set, at which step
         self._kinds: frozenset[int] = frozenset()  # that it knows
 
-    def refresh(self, step: int) -> None:
+    def refresh(self, step: int, now: bool = False) -> None:
         """Fit it to the present annotation, if that has changed and some steps have gone by.
 
         A class that it does not know is learned at once, or it would be denied everywhere.
         """
         version, last = self._fitted
-        if not self.on or version == self._sampler.version:
+        if not self._on or version == self._sampler.version:
             return
         kinds = frozenset(np.flatnonzero(self._sampler.totals).tolist())
-        if kinds == self._kinds and step < max(last + AGAIN, LATER * last):
+        wait = min(AT_LATEST, max(AGAIN, (LATER - 1) * last))
+        if kinds == self._kinds and step < last + wait and not now:
             return
+        if version < 0:
+            self._first = self._sampler.version
         self._fitted, self._kinds = (self._sampler.version, step), kinds
-        painted = (i for i in self._sampler.items if i.labelled)
-        self._read([w for item in painted for w in self._windows(item)])
+        painted = [(i, i.labelled) for i in self._sampler.items]
+        self._sparse = frozenset(i.name for i, n in painted if n < SPARSE * i.annotation.size)
+        self._read([w for item, number in painted if number for w in self._windows(item)])
         self.net, self._views = self._fit(), {}
 
     def stop(self) -> None:
         """Say nothing any more."""
-        self.on, self.net, self._views, self._rows = False, None, {}, {}
+        self._on, self.net, self._views, self._rows = False, None, {}, {}
 
-    @staticmethod
-    def weight(step: int) -> float:
+    def stop_hinting(self) -> bool:
+        """Give no hints any more; whether there were any."""
+        before, self._hinting = self._hinting and self.net is not None, False
+        return before
+
+    def weight(self, step: int) -> float:
         """Of hints in the loss, in which labels weigh 1."""
         found = min(1.0, TRUSTED / max(1, step))
-        return found if found >= LEAST else 0.0
+        return found if self._hinting and found >= LEAST else 0.0
 
     def hints(self, item: Item) -> BlockCache | None:
         """What the unpainted rest of an image probably is, if much is unpainted."""
-        sparse = item.labelled < SPARSE * item.annotation.size
-        return self.view(item) if self.on and sparse else None
+        return self.view(item) if item.name in self._sparse else None
 
     def view(self, item: Item) -> BlockCache | None:
         """The probabilities of background and of each class, (1 + classes, *spatial)."""
@@ -122,17 +137,17 @@ class Adviser:
     def _windows(self, item: Item) -> Iterable[_Window]:
         ndim = item.annotation.ndim
         edge, blocks = CACHE_EDGE[ndim], CACHE_EDGE[ndim] // BLOCK[ndim]
-        counts = item.counts * ~self._sampler.closed(item)
-        places = np.unique(np.argwhere(counts.any(0)) // blocks, axis=0)
-        for place in map(tuple, places.tolist()):
+        open_to_all = (item.counts > 0) & ~self._sampler.closed(item)
+        there = np.moveaxis(_coarser(open_to_all, blocks), 0, -1)  # (*windows, kinds)
+        touched = _coarser(item.touched[None], blocks)[0]
+        for place in map(tuple, np.argwhere(there.any(-1)).tolist()):
             region = tuple(
                 slice(p * edge, min((p + 1) * edge, n))
                 for p, n in zip(place, item.annotation.shape, strict=True)
             )
-            part = tuple(slice(p * blocks, (p + 1) * blocks) for p in place)
-            kinds = np.flatnonzero(counts[(slice(None), *part)].reshape(len(counts), -1).any(1))
+            kinds = np.flatnonzero(there[place])
             # What was painted a moment ago is not read yet, so it has to be read later.
-            version = min(int(item.touched[part].max()), self._sampler.version)
+            version = min(int(touched[place]), self._sampler.version)
             yield _Window(item, place, region, version, frozenset(kinds.tolist()))
 
     def _read(self, windows: Sequence[_Window]) -> None:
@@ -140,8 +155,7 @@ class Adviser:
         if not windows:
             self._rows = {}
             return
-        order = np.random.default_rng(self._seed).permutation(len(windows))
-        windows = sorted((windows[n] for n in order), key=lambda w: -w.version)
+        windows = sorted(windows, key=self._order)
         most = WINDOWS[len(windows[0].region)]
         kinds = frozenset[int]().union(*(w.kinds for w in windows))
         chosen: dict[tuple[str, tuple[int, ...]], _Window] = {}
@@ -154,10 +168,14 @@ class Adviser:
         pixels = max(OF_WINDOW, PIXELS // len(chosen))
         known, self._rows = self._rows, {}
         for window in chosen.values():
-            rows = known.get(window.key)
-            if rows is None or rows[0] != window.version:
-                rows = (window.version, *self._values(window, pixels))
-            self._rows[window.key] = rows
+            version, rows, labels = known.get(window.key, (-1, None, None))
+            if rows is None or labels is None or version != window.version:
+                rows, labels = self._values(window, pixels)
+            self._rows[window.key] = (window.version, rows[:pixels], labels[:pixels])
+
+    def _order(self, window: _Window) -> tuple[int, int]:
+        """Those painted last come first; what was there at the beginning, in any order."""
+        return -max(window.version, self._first), crc32(f"{self._seed} {window.key}".encode())
 
     @torch.no_grad()
     def _values(self, window: _Window, most: int) -> tuple[Tensor, Tensor]:
@@ -183,13 +201,15 @@ class Adviser:
         # Of a class that it has not seen it would say that it is nowhere.
         if len(known) < 2 or not {kind or BACKGROUND for kind in self._kinds} <= known:
             return None
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self._seed)  # and not those of GPUs
-            net = PixelNet(self._config).to(self._device)
-        random = torch.Generator(self._device).manual_seed(self._seed)
         rows, truth = torch.cat([rows for _, rows, _ in self._rows.values()]), torch.cat(labels)
-        # How much of a class was painted does not say how much of it there is.
-        fit(net, rows, truth, random, balanced=self._sampler.sparse)
+        net = self._earlier
+        if net is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(self._seed)  # and not those of GPUs
+                net = PixelNet(self._config).to(self._device)
+            random = torch.Generator(self._device).manual_seed(self._seed)
+            # How much of a class was painted does not say how much of it there is.
+            fit(net, rows, truth, random, balanced=self._sampler.sparse)
         return net if explained(net, rows, truth) >= EXPLAINED else None
 
     def pixels(self, item: Item, region: Region) -> tuple[Tensor, Region]:
@@ -246,6 +266,13 @@ def explained(net: PixelNet, rows: Tensor, labels: Tensor) -> float:
     kinds = truth.unique()
     right = torch.stack([(found[truth == kind] == kind).float().mean() for kind in kinds])
     return float((right.mean() * len(kinds) - 1) / (len(kinds) - 1))
+
+
+def _coarser(grid: np.ndarray, blocks: int) -> np.ndarray:
+    """The largest of so many by so many blocks: (n, *blocks) to (n, *windows)."""
+    for axis in range(1, grid.ndim):
+        grid = np.maximum.reduceat(grid, np.arange(0, grid.shape[axis], blocks), axis)
+    return grid
 
 
 def _some(labels: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:

@@ -39,7 +39,7 @@ class Version(Frozen):
     seconds: float = Field(ge=0)
     dice: float | None = Field(None, description="On the annotation that was held out")
     sha256: str = ""
-    # Only of versions that tell other things apart than the newest.
+    # Only of versions that tell other things apart than the newest, or have another net.
     net: NetConfig | None = None
     classes: tuple[SegClass, ...] = ()
     rims: bool = False
@@ -121,6 +121,7 @@ class Card(Frozen):
             "",
             f"- network: {net.arch}, {net.ndim}-D, {net.in_channels} channel(s) in, "
             f"width {net.width}, depth {net.depth}",
+            *([f"- a classifier of pixels has {net.pixels:.0%} of the say"] if net.pixels else []),
             f"- classes: {', '.join(f'{i} {c.name}' for i, c in enumerate(self.classes, 1))}",
             f"- trained on: {len(self.images)} image(s), {sum(self.labelled):,} labelled pixels",
             f"- pixel size: {' x '.join(f'{s:g}' for s in self.spacing)} {self.unit}",

@@ -144,11 +144,11 @@ class _Run:
             _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         # A net that has learned knows more than an adviser does that has seen some strokes.
-        done = start.card.current.steps if start is not None and start.card.current else 0
-        advised = start is None or done < TRUSTED
-        self.learner = Learner(net, config, self.sampler, self.numerics, advised)
-        if start is not None and not advised:
-            self.learner.adviser.net = _earlier_adviser(start, net, self.numerics.device)
+        self._before = start.card.current.steps if start is not None and start.card.current else 0
+        hinting, earlier = self._before < TRUSTED, None
+        if start is not None and not hinting:
+            earlier = _earlier_adviser(start, net, training_set.rims, self.numerics.device)
+        self.learner = Learner(net, config, self.sampler, self.numerics, hinting, earlier)
         self.jury = Judge(
             self.holdout,
             self.numerics,
@@ -168,6 +168,7 @@ class _Run:
         self._progress_step = 0  # the last at which something improved, or was painted
         self._losses = (math.inf, 0.0)  # lowest and present, smoothed
         self._judged = (-1, JUDGE_STEPS)  # version last judged on, step of the next look
+        self._judged_with: PixelNet | None = None  # the adviser then
         self._pending: tuple[int, Tensor] | None = None  # a loss that is not waited for
         self._backup = self.learner.weights()
         self._backed_up_at = 0
@@ -212,10 +213,10 @@ class _Run:
             if not found and any(counts):
                 yield Noticed("class", self._nowhere(number))
 
-    def _refresh_adviser(self) -> None:
+    def _refresh_adviser(self, now: bool = False) -> None:
         """Without the memory for one, there is none."""
         try:
-            self.learner.adviser.refresh(self.step)
+            self.learner.adviser.refresh(self.step, now)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
@@ -232,9 +233,7 @@ class _Run:
                 raise
             loss = None
         if loss is None:  # outside the except block, which would keep the step's tensors alive
-            if self.learner.adviser.net is not None:  # whose hints need memory of their own
-                self.learner.adviser.stop()
-            else:
+            if not self.learner.adviser.stop_hinting():  # for which it needs memory as well
                 yield self._shrink()
             return
         pending, self._pending = self._pending, (self.step, loss)
@@ -250,30 +249,34 @@ class _Run:
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
-                if self.jury.edge < 16:
+                if self.jury.edge >= 16:
+                    self.jury.edge //= 2
+                elif self.learner.adviser.net is not None:
+                    self.learner.adviser.stop()
+                else:
                     events = []
                     self._judged = (self._judged[0], self.step + JUDGE_STEPS)
-                else:
-                    self.jury.edge //= 2
         yield from events
 
     def _judge(self) -> Iterator[Event]:
         """Score the averaged weights, and the best so far anew if the annotation changed since."""
-        average = self.learner.average
-        if self.best is not None and self._judged[0] != self.sampler.version:
+        average, adviser = self.learner.average, self.learner.adviser.net
+        changed = self._judged[0] != self.sampler.version or self._judged_with is not adviser
+        if self.best is not None and changed:
             present = copied(average.state_dict())
             average.load_state_dict(self.best)
             try:
-                self.best_share, scores = self._scores()
+                self.best_share, scores = self._scores((self.best_share, *self._shares))
             finally:
                 average.load_state_dict(present)
             rescored = mean(scores)
             if rescored is None:  # what it was judged by has been erased
                 self.best = None
             self.best_dice = rescored or 0.0
-        share, classes = self._scores()
+        share, classes = self._scores(self._shares)
         pause = max(JUDGE_STEPS, round(JUDGE_COST * self.jury.pixels / self.learner.pixels))
         self._judged = (self.sampler.version, self.step + pause)
+        self._judged_with = adviser
         dice = mean(classes)
         if dice is None or not all(bool(torch.isfinite(p).all()) for p in average.parameters()):
             return
@@ -286,24 +289,33 @@ class _Run:
         self.curve.append((self.step, dice))
         yield Scored(self.step, self.seconds, dice, classes, better)
 
-    def _scores(self) -> tuple[float, Scores]:
+    def _scores(self, shares: tuple[float, ...]) -> tuple[float, Scores]:
         """With which share of the adviser the averaged weights do best, and their scores then."""
-        adviser = self.learner.adviser
-        return self.jury.score(self.learner.average, self.sampler.items, self._shares, adviser.view)
+        possible = tuple(dict.fromkeys(map(self._possible, shares)))
+        view = self.learner.adviser.view
+        return self.jury.score(self.learner.average, self.sampler.items, possible, view)
 
     @property
     def _shares(self) -> tuple[float, ...]:
         """What the adviser's share may be; of a few strokes, too little is held out to tell."""
-        if self.learner.adviser.net is None:
-            return (0.0,)
-        if self.sampler.sparse and self.step < TRUSTED:
+        if self.sampler.sparse and self._age < TRUSTED:
             return (self._usual_share,)
-        return (0.0, TOGETHER, *((1.0,) if self.step < FIRST_GUESS else ()))
+        return (0.0, self._lasting, *((1.0,) if self._age < FIRST_GUESS else ()))
 
     @property
     def _usual_share(self) -> float:
         """What the adviser has to say as long as nothing tells which share does best."""
-        return 1.0 if self.step < FIRST_GUESS else TOGETHER
+        return 1.0 if self._age < FIRST_GUESS else self._lasting
+
+    @property
+    def _lasting(self) -> float:
+        """What it may have to say in the end: of volumes it sees only planes."""
+        return TOGETHER if self.set.ndim == 2 else 0.0
+
+    @property
+    def _age(self) -> int:
+        """Steps that the net has learned, in earlier runs as well."""
+        return self._before + self.step
 
     def _judge_the_best(self) -> dict[str, float]:
         """By image, on all that was held out of it, not on a sample; pooled, the model's score."""
@@ -341,6 +353,7 @@ class _Run:
             yield self._look_at(*pending)
         if checkpoint is not None:
             yield from self.save_checkpoint(checkpoint)
+        self._refresh_adviser(now=True)
         if self.step and self._holds_out:
             yield from self.judge()
         dice = self.curve[-1][1] if self.curve else None
@@ -369,7 +382,7 @@ class _Run:
     @property
     def guess_is_old(self) -> bool:
         """Whether somebody still has the classifier, where the net knows more."""
-        return self._guessed and self.step >= FIRST_GUESS
+        return self._guessed and self._age >= FIRST_GUESS
 
     # --- time, budget and patience ---
 
@@ -663,11 +676,13 @@ def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | N
     return NetConfig(**choice, **own, spacing=spacing)
 
 
-def _earlier_adviser(start: Model, net: Net, device: torch.device) -> PixelNet | None:
+def _earlier_adviser(start: Model, net: Net, rims: bool, device: torch.device) -> PixelNet | None:
     """The classifier of pixels of another model, if it tells the same things apart."""
     there = start.net.pixels
     own = net.config.model_copy(update={"pixels": start.card.net.pixels})
-    return None if there is None or start.net.config != own else copy.deepcopy(there).to(device)
+    if there is None or start.net.config != own or start.card.rims != rims:
+        return None
+    return copy.deepcopy(there).to(device)
 
 
 def _take_over(net: Net, start: Model, rims: bool) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_unet import adviser as adviser_module
-from napari_unet.adviser import AGAIN, PIXELS, WINDOWS, Adviser, _some
+from napari_unet.adviser import AGAIN, MOST_CHANNELS, PIXELS, WINDOWS, Adviser, _some
 from napari_unet.annotation import BLOCK, TrainingSet
 from napari_unet.config import BACKGROUND, NetConfig, class_table
 from napari_unet.device import choose_numerics
@@ -189,6 +189,63 @@ def test_of_complete_masks_a_part_is_enough():
     read = sum(len(rows) for _, rows, _ in adviser._rows.values())
     assert 0.9 * PIXELS < read <= PIXELS
     assert adviser.net is not None
+
+
+def test_of_many_complete_images_each_is_learned_from():
+    images = {name: np.tile(two_textures(), (1, 6, 6)) for name in "abc"}
+    training_set, sampler, adviser = make(**images)
+    mask = np.full((6 * EDGE,) * 2, BACKGROUND, np.uint8)
+    mask[:, np.tile(np.arange(EDGE) < EDGE // 2, 6)] = 1
+    for name in images:
+        training_set.annotate(name, mask)
+    refresh(sampler, adviser)
+    assert len(adviser._rows) == MOST
+    assert {name for name, _ in adviser._rows} == set("abc")
+
+
+def test_what_was_read_when_windows_were_few_does_not_outweigh_the_rest():
+    training_set, sampler, adviser = make(a=np.tile(two_textures(), (1, 1, 30)))
+    training_set.annotate("a", np.zeros((EDGE, 30 * EDGE), np.uint8))
+    paint(training_set)
+    training_set.paint("a", (slice(0, 150), slice(0, 250)), 1)
+    refresh(sampler, adviser)
+    assert max(len(rows) for _, rows, _ in adviser._rows.values()) > 10_000
+    for x in range(512, 30 * EDGE - 256, 256):
+        training_set.paint("a", (slice(0, 100), slice(x, x + 100)), 1 + 254 * (x % 512 > 0))
+    refresh(sampler, adviser, AGAIN)
+    assert max(len(rows) for _, rows, _ in adviser._rows.values()) < 4000
+
+
+def test_an_earlier_one_stays_as_long_as_it_can_tell_what_is_painted():
+    training_set, sampler, adviser = make()
+    paint(training_set)
+    refresh(sampler, adviser)
+    earlier = adviser.net
+    assert earlier is not None
+    numerics = choose_numerics(torch.device("cpu"), "float32", 2)
+    config = NetConfig()
+
+    later = Adviser(sampler, config, numerics, 1, hinting=False, earlier=earlier)
+    refresh(sampler, later)
+    assert later.net is earlier
+    assert later.weight(0) == 0
+
+    training_set.paint("a", (slice(20, 40), slice(10, 60)), BACKGROUND)
+    training_set.paint("a", (slice(100, 120), slice(130, 180)), 1)
+    refresh(sampler, later, AGAIN)
+    assert later.net is None, "it takes one for the other"
+
+
+def test_of_many_channels_there_is_none():
+    image = np.repeat(two_textures(), MOST_CHANNELS + 1, 0)
+    training_set = TrainingSet(class_table(1))
+    training_set.add("a", image)
+    paint(training_set)
+    sampler = Sampler(training_set, HoldOut(0, (8, 8), 0), 0)
+    numerics = choose_numerics(torch.device("cpu"), "float32", 2)
+    adviser = Adviser(sampler, NetConfig(in_channels=len(image)), numerics, 0)
+    refresh(sampler, adviser)
+    assert adviser.net is None
 
 
 def test_what_is_erased_or_taken_away_is_forgotten():

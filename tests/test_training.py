@@ -375,6 +375,29 @@ class TestHints:
         kept = {k: v for k, v in model.weights.items() if k.startswith("pixels.")}
         assert kept
         assert equal(kept, {k: last.weights[k] for k in kept})
+        assert last.card.net.pixels == TOGETHER, "it is no first guess"
+
+    def test_of_other_rims_no_classifier_is_taken_over(self):
+        model = run(strokes(), steps=2)[-1].model
+        version = model.card.current.model_copy(update={"steps": TRUSTED})
+        changed = {"versions": (version,), "rims": True}
+        model.card = model.card.model_copy(update=changed)
+        last = [*train(TrainConfig(steps=2, **TINY), strokes(), start=model)][-1].last
+        assert last.card.net.pixels == 0
+
+    def test_a_volume_is_left_to_the_net_in_the_end(self):
+        training_set = TrainingSet(class_table(1), 3)
+        planes, masks = zip(*(discs(seed, 48) for seed in range(4)), strict=True)
+        annotation = np.where(np.stack(masks), 1, BACKGROUND).astype(np.uint8)
+        annotation[:, 20:] = 0
+        training_set.add("stack", np.stack(planes, 1), annotation)
+        control, shares = Control(), {}
+        control.ask()
+        for event in train(TrainConfig(steps=FIRST_GUESS + 1, **TINY), training_set, control):
+            if isinstance(event, Peeked):
+                shares[event.step] = event.model.card.net.pixels
+        assert shares == {0: 1, FIRST_GUESS: 0}
+        assert event.last.card.net.pixels == 0
 
     @pytest.mark.parametrize(("net", "advice", "best"), [(1, -2, 0), (1, 1, 0.5), (-1, 2, 0.5)])
     def test_a_net_is_left_alone_only_where_that_is_better(self, monkeypatch, net, advice, best):
@@ -403,6 +426,15 @@ class TestHints:
         share, scores = jury.score(Sees(), training_set.items, (0, 0.5), view)
         assert share == best
         assert scores == (1,)
+
+    @pytest.mark.parametrize(("lead", "best"), [(0.01, 0.5), (0.03, 0)])
+    def test_a_small_lead_is_not_enough_for_a_net_alone(self, monkeypatch, lead, best):
+        found = {0: (0.8 + lead,), 0.5: (0.8,)}
+        monkeypatch.setattr(Judge, "tables", lambda *_: found)
+        monkeypatch.setattr(Judge, "pooled", lambda _self, table, _items: table)
+        numerics = choose_numerics(torch.device("cpu"), "float32", 2)
+        jury = Judge(HoldOut(0.2, (0, 0), 0), numerics, 1, 2)
+        assert jury.score(None, (), (0, 0.5)) == (best, found[best])
 
     def test_the_classifier_has_its_share_where_that_scores_better(self, monkeypatch):
         """A net that learns nothing is better off with half of what the classifier says."""

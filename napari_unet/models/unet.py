@@ -229,7 +229,11 @@ class Net(nn.Module):
         """
         axes = zip(*self.factors, strict=True)
         own = tuple(reach(self.plan, axis, self.dense, self.columns) for axis in axes)
-        return own if self.pixels is None else tuple(map(max, own, self.pixels.halo))
+        if self.pixels is None:
+            return own
+        return (
+            self.pixels.halo if self.config.pixels == 1 else tuple(map(max, own, self.pixels.halo))
+        )
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # (B, C, *spatial)
         inside = (slice(None), slice(None), *map(slice, x.shape[2:]))
