@@ -198,8 +198,10 @@ class Adviser:
     def _fit(self) -> PixelNet | None:
         labels = [labels for _, _, labels in self._rows.values()]
         known = set(torch.cat(labels).unique().tolist()) if labels else set()
+        if len(known) < 2:
+            return self._earlier
         # Of a class that it has not seen it would say that it is nowhere.
-        if len(known) < 2 or not {kind or BACKGROUND for kind in self._kinds} <= known:
+        if self._earlier is None and not {kind or BACKGROUND for kind in self._kinds} <= known:
             return None
         rows, truth = torch.cat([rows for _, rows, _ in self._rows.values()]), torch.cat(labels)
         net = self._earlier

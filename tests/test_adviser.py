@@ -227,12 +227,15 @@ def test_an_earlier_one_stays_as_long_as_it_can_tell_what_is_painted():
 
     later = Adviser(sampler, config, numerics, 1, hinting=False, earlier=earlier)
     refresh(sampler, later)
-    assert later.net is earlier
+    assert later.net is earlier, "it can tell what is painted"
+    training_set.paint("a", (slice(20, 40), slice(10, 60)), 0)
+    refresh(sampler, later, 1)
+    assert later.net is earlier, "nothing speaks against it"
     assert later.weight(0) == 0
 
     training_set.paint("a", (slice(20, 40), slice(10, 60)), BACKGROUND)
     training_set.paint("a", (slice(100, 120), slice(130, 180)), 1)
-    refresh(sampler, later, AGAIN)
+    refresh(sampler, later, 2 * AGAIN)
     assert later.net is None, "it takes one for the other"
 
 
