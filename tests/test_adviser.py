@@ -284,9 +284,10 @@ def test_of_many_windows_those_painted_last_are_learned_from():
     for x in range(0, wide.shape[-1], 256):
         training_set.paint("a", (slice(0, 8), slice(x, x + 8)), BACKGROUND)
     training_set.paint("a", (slice(16, 24), slice(0, 8)), 1)
+    refresh(sampler, adviser)
     for x in range(256, wide.shape[-1], 256):
         training_set.paint("a", (slice(8, 16), slice(x, x + 8)), BACKGROUND)
-    refresh(sampler, adviser)
+    refresh(sampler, adviser, AGAIN)
     # And the only one with the other class.
     assert {place for _, place in adviser._rows} == {(0, 0), *((0, n) for n in range(5, MOST + 4))}
 
