@@ -7,7 +7,8 @@ elsewhere, and learn in a fraction of a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -233,6 +234,18 @@ class Adviser:
         return torch.from_numpy(array).to(self._device)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For products so small, more would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def fit(
     net: PixelNet, rows: Tensor, labels: Tensor, random: torch.Generator, balanced: bool
 ) -> None:

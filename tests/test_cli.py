@@ -698,7 +698,7 @@ def test_a_damaged_model_does_not_hide_the_others(trained, tmp_path, capsys):
 
 def test_info_describes_and_measures(monkeypatch, capsys):
     measure = info.measure_speed
-    monkeypatch.setattr(info, "measure_speed", lambda device: measure(device, seconds=1.0))
+    monkeypatch.setattr(info, "measure_speed", lambda device: measure(device, seconds=5.0))
     monkeypatch.setattr(demo, "SIZE", 64)
 
     assert main(["info", "--device", "cpu"]) == 0
