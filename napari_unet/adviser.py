@@ -7,8 +7,7 @@ elsewhere, and learn in a fraction of a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -30,6 +29,7 @@ from napari_unet.patches import (
     at_pixels,
     normalised,
 )
+from napari_unet.threads import one_thread
 
 TOGETHER = 0.5  # its share in an answer that is the net's too
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
@@ -234,18 +234,7 @@ class Adviser:
         return torch.from_numpy(array).to(self._device)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For products so small, more would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@_one_thread()
+@one_thread()  # its products are small
 def fit(
     net: PixelNet, rows: Tensor, labels: Tensor, random: torch.Generator, balanced: bool
 ) -> None:

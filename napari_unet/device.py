@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.run import BadInput
+from napari_unet.threads import one_thread
 
 # A faster format must be clearly faster, or chance would choose and equal seeds would differ.
 CLEARLY = 1.15
@@ -101,13 +102,8 @@ def _likes_channels_last(device: torch.device, ndim: int) -> bool:
 
 @lru_cache
 def _fastest(device: str, ndim: int) -> Numerics:
-    threads = torch.get_num_threads()
-    # One thread never waits for another, so that a busy machine does not disturb the comparison.
-    torch.set_num_threads(1)
-    try:
+    with one_thread():  # so that a busy machine does not disturb the comparison
         timings = self_test(device, ndim)
-    finally:
-        torch.set_num_threads(threads)
     plain = Numerics(torch.device(device), torch.float32, False)
     best = min(timings, key=lambda n: timings[n])
     return best if timings[best] * CLEARLY < timings[plain] else plain

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -13,6 +15,17 @@ ENOUGH = 1.0  # or as many as take so many seconds; the same for the first
 SLOW = 1.5  # times the usual cost of a step, from which on something disturbs
 BETTER = 0.9  # of the cost, which the other number must reach to be kept
 PART = 20  # trying takes at most one part in so many of the time
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, PyTorch computes with one thread, which never waits for another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Threads:

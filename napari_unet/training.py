@@ -529,8 +529,7 @@ class _Run:
         weights, share = dict(self.learner.average.state_dict()), self._possible(share)
         adviser = self.learner.adviser.net
         if share and adviser is not None:
-            advice = adviser.state_dict()
-            weights |= {f"pixels.{k}": v for k, v in advice.items()}
+            weights |= {f"pixels.{k}": v for k, v in adviser.state_dict().items()}
         copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in weights.items()}
         return Model(self._card(step, dice, share), copies)
 
