@@ -63,7 +63,7 @@ def measure_speed(device: str, seconds: float = 8.0) -> list[str]:
         f"arithmetic  {numerics.name}, "
         f"{'channels last' if numerics.channels_last else 'contiguous'} (the fastest here)",
         f"training    {rate:.1f} steps/s, {rate * steps[0].pixels / 1e6:.2f} megapixels/s",
-        f"prediction  {_prediction_speed(model, device):.1f} megapixels/s",
+        f"prediction  {_prediction_speed(model, device):.2g} megapixels/s",
     ]
 
 
