@@ -33,6 +33,7 @@ from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows, zero
 # Memory that the activations of one tile may take; of a CUDA GPU, a third of what is free.
 # In a volume halos weigh more than anything; in a plane, smaller activations are sooner in place.
 TILE_BYTES = {2: 600 * 10**6, 3: 1200 * 10**6}
+FILTER_COPIES = 6  # of the values of filters: three in float32, while they are put in order
 # A net with statistics of its tile takes them from so many windows of this edge of a large image.
 SHARED_WINDOWS, SHARED_EDGE, SHARED_MARGIN = 4, {2: 512, 3: 64}, 0.125
 
@@ -248,19 +249,21 @@ class _Runner:
 
 
 def activations(net: Net) -> float:
-    """Numbers per input pixel that are in memory at once, about half of all that are computed."""
+    """Numbers per input pixel that are in memory at once, about half of all that are computed.
+
+    The classifier of pixels, of which only the values of its filters are many, comes before.
+    """
     size = [2 * s for s in net.stride]
     counted = 0
 
-    def count(module: Any, inputs: Any, output: Any) -> None:
+    def count(_module: Any, _inputs: Any, output: Any) -> None:
         nonlocal counted
         counted += output.numel()
-        if isinstance(module, torch.nn.Linear):  # in float32, such as the values of filters
-            counted += 2 * inputs[0].numel()
 
     twin = copy.deepcopy(net).to("meta")
     for module in twin.modules():
-        if isinstance(module, torch.nn.modules.conv._ConvNd | torch.nn.Linear):
+        if isinstance(module, torch.nn.modules.conv._ConvNd):
             module.register_forward_hook(count)
     twin(torch.empty(1, net.config.in_channels, *size, device="meta"))
-    return counted / math.prod(size)
+    filters = 0 if net.pixels is None else FILTER_COPIES * net.pixels.mean.numel()
+    return max(counted / math.prod(size), filters)

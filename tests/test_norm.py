@@ -120,5 +120,5 @@ class TestSharedStatistics:
         with torch.no_grad():
             # One image of both halves has their common statistics.
             both = net(torch.cat([a, b], 2))
-            share_statistics(net, [a, b])
+            share_statistics(net, net, [a, b])
             torch.testing.assert_close(net(torch.cat([a, b], 2)), both, atol=1e-4, rtol=1e-4)

@@ -75,7 +75,7 @@ class TestPixelNet:
 
         assert torch.allclose(p.sum(0), torch.ones(()), atol=1e-4)
         true = torch.where(labels == BACKGROUND, 0, labels)
-        assert (p.argmax(0) == true).float().mean() > 0.85  # at borders there is no telling
+        assert (p.argmax(0) == true).float().mean() > 0.8  # at borders there is no telling
 
     def test_the_same_seed_gives_the_same_classifier(self):
         x, labels = halves()

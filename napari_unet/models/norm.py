@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import gcd
 from typing import Any, Literal
@@ -82,7 +82,9 @@ class GroupNorm(nn.GroupNorm):
         return scale, self.bias - mean * scale
 
 
-def share_statistics(net: nn.Module, samples: Iterable[Tensor]) -> None:
+def share_statistics(
+    net: nn.Module, forward: Callable[[Tensor], object], samples: Iterable[Tensor]
+) -> None:
     """Fix every group norm to its statistics over the samples, and fold it into its convolution.
 
     Then no pixel depends on its tile, and a part of the work is saved.
@@ -91,7 +93,7 @@ def share_statistics(net: nn.Module, samples: Iterable[Tensor]) -> None:
     for norm in norms:
         norm.sums = torch.zeros(3, norm.num_groups, dtype=torch.float64)
     for sample in samples:
-        net(sample)
+        forward(sample)
     for sequence in (m for m in net.modules() if isinstance(m, nn.Sequential)):
         for place, (conv, after) in enumerate(pairwise(sequence)):
             if isinstance(after, GroupNorm):

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from napari_unet.config import NetConfig
 
-SCALES = 5  # of which each is twice as coarse as the one before
+SCALES = 4  # of which each is twice as coarse as the one before
 COARSEST = 2 ** (SCALES - 1)  # pixels in one of the last scale
 FIRST, NEXT = 1.0, math.sqrt(3.0)  # widths of the blurs, in pixels of their scale: 1, then 2
 REACH = 2  # of a blur, in widths
 PER_CHANNEL = 1 + 4 * SCALES
 HIDDEN = 64
 FURTHEST = 5.0  # standard deviations beyond which a value counts as that far
+PIECE = 2**14  # pixels whose values pass through the network at once, in a processor's cache
 
 
 class PixelNet(nn.Module):
@@ -53,8 +54,12 @@ class PixelNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K, *spatial) of an image whose size is a multiple of the stride."""
-        logits: Tensor = self.body(self.scaled(features(x)))
-        return logits.movedim(-1, 1)
+        rows = features(x)
+        # A GPU takes all at once, and so does a graph for images of any size.
+        whole = x.device.type != "cpu" or torch.compiler.is_compiling()
+        pieces = (rows,) if whole else rows.flatten(0, -2).split(PIECE)
+        logits = torch.cat([self.body(self.scaled(piece)) for piece in pieces])
+        return logits.view(*rows.shape[:-1], -1).movedim(-1, 1)
 
     def scaled(self, rows: Tensor) -> Tensor:
         """The filters' values (..., values) on the scale that the network reads."""

@@ -213,7 +213,7 @@ class Net(nn.Module):
 
     def share_statistics(self, samples: Iterable[Tensor]) -> None:
         """Take all statistics from these images once and for all; then it is tile-independent."""
-        share_statistics(self, samples)
+        share_statistics(self, lambda x: self.heads(self._padded(x)), samples)
 
     @property
     def columns(self) -> int:
