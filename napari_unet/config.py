@@ -103,6 +103,11 @@ class TrainConfig(NetChoice):
         False,
         description="Let rare classes weigh more in the loss, as they do while little is painted",
     )
+    second_opinion: bool = Field(
+        True,
+        description="Let a classifier of pixels give hints, the first mask and a part of the "
+        "answer: better where little is annotated, but predictions take longer",
+    )
     border: float = Field(
         0.0, ge=0, le=50, description="Extra weight between touching objects, if labels are objects"
     )

@@ -35,7 +35,7 @@ def flags(parser: Any, model: Any, names: Sequence[str]) -> None:
         kind, default = field.annotation, field.default
         options: dict[str, Any] = {"help": field.description, "default": default}
         if kind is bool:
-            options["action"] = "store_true"
+            options["action"] = argparse.BooleanOptionalAction if default else "store_true"
         elif "Literal" in str(kind):
             options["choices"] = kind.__args__
         else:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 TRAIN_FLAGS = (
     "seconds", "steps", "arch", "width", "depth", "attention", "residual", "batch", "patch", "rate",
-    "decay", "augment", "loss", "balance", "border", "holdout", "patience", "device", "precision",
-    "seed",
+    "decay", "augment", "loss", "balance", "second_opinion", "border", "holdout", "patience",
+    "device", "precision", "seed",
 )  # fmt: skip
 
 

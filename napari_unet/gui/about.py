@@ -184,6 +184,8 @@ def _facts(card: Card, version: Version | None) -> dict[str, str]:
         "Trained on": f"{count(len(card.images), 'image')}, "
         f"{count(sum(card.labelled), 'pixel')} painted",
     }
+    if net.pixels:
+        facts["Second opinion"] = f"a classifier of pixels has {net.pixels:.0%} of the say"
     if card.spacing and card.unit != "pixel":
         size = " x ".join(f"{s:g}" for s in card.spacing)
         facts["Pixel size"] = escape(f"{size} {card.unit}")

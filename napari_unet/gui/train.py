@@ -25,7 +25,7 @@ CURVE_LINES = 12  # of text, in height
 DRAW_MS = 300  # between two drawings of what training says
 ADVANCED = (
     "arch", "width", "depth", "attention", "residual", "rate", "batch", "patch", "augment",
-    "loss", "balance", "holdout", "patience", "device", "precision", "seed",
+    "loss", "balance", "second_opinion", "holdout", "patience", "device", "precision", "seed",
 )  # fmt: skip
 LABELS = {
     "arch": "Architecture",
