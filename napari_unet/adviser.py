@@ -32,6 +32,7 @@ from napari_unet.patches import (
 from napari_unet.threads import one_thread
 
 TOGETHER = 0.5  # its share in an answer that is the net's too
+FIRST_GUESS = 60  # steps until the net is asked
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
 WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
 PIXELS = 40_000  # labelled ones that are learned from, as many of each window,
@@ -232,6 +233,43 @@ class Adviser:
 
     def _send(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+class Say:
+    """How much of the answer is the adviser's: all of the first, then half, or what scores best."""
+
+    def __init__(self, adviser: Adviser, ndim: int, steps: int) -> None:
+        """The net of images with so many axes has learned for so many steps already."""
+        self._adviser, self._steps = adviser, steps
+        self._lasting = TOGETHER if ndim == 2 else 0.0  # of volumes it sees only planes
+        self._judged: float | None = None  # what scored best last
+        self.best = 0.0  # in the answer of the best weights
+
+    def usual(self, step: int) -> float:
+        """As long as nothing tells which does best."""
+        return self._lasting if self.ended(step) else 1.0
+
+    def ended(self, step: int) -> bool:
+        """Whether the net knows more than a first guess."""
+        return self._steps + step >= FIRST_GUESS
+
+    def choices(self, step: int, sparse: bool) -> tuple[float, ...]:
+        """To be compared; of a few strokes, too little is held out to tell."""
+        usual = self.usual(step)
+        if sparse and self._steps + step < TRUSTED:
+            return self.possible(usual)
+        return self.possible(0.0, self._lasting, usual)
+
+    def judge(self, best: float) -> None:
+        self._judged = best
+
+    def now(self, step: int) -> float:
+        usual = self.usual(step)
+        return self.possible(usual if self._judged is None else min(self._judged, usual))[0]
+
+    def possible(self, *shares: float) -> tuple[float, ...]:
+        """Without an adviser, who may have left since, there is but one."""
+        return (0.0,) if self._adviser.net is None else tuple(dict.fromkeys(shares))
 
 
 @one_thread()  # its products are small

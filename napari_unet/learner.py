@@ -17,7 +17,6 @@ from napari_unet.config import BACKGROUND, TrainConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
-from napari_unet.models.pixels import PixelNet
 from napari_unet.optimiser import Optimiser
 from napari_unet.patches import Sampler, Spot, cut
 
@@ -36,12 +35,10 @@ class Learner:
         config: TrainConfig,
         sampler: Sampler,
         numerics: Numerics,
-        hinting: bool = True,
-        earlier: PixelNet | None = None,
+        adviser: Adviser,
     ) -> None:
         self.config, self.sampler, self.numerics = config, sampler, numerics
-        self.set = sampler.set
-        self.adviser = Adviser(sampler, net.config, numerics, config.seed, hinting, earlier)
+        self.set, self.adviser = sampler.set, adviser
         self.net: Net = numerics.place(net).train()
         self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.rate = config.rate

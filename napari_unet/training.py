@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_unet import __version__
-from napari_unet.adviser import TOGETHER, TRUSTED
+from napari_unet.adviser import TRUSTED, Adviser, Say
 from napari_unet.annotation import Item, TrainingSet
 from napari_unet.cards import Card, Version, fingerprint, now
 from napari_unet.checkpoint import read_checkpoint, write_checkpoint
@@ -43,7 +43,6 @@ from napari_unet.run import (
 )
 from napari_unet.threads import Threads
 
-FIRST_GUESS = 60  # steps until the net is asked
 WARM_UP = 10  # steps over which the rate rises
 COOL_DOWN = 0.3  # part of a budget over which the rate falls
 JUDGE_STEPS = 20  # between two looks at the held-out annotation, or more
@@ -144,11 +143,14 @@ class _Run:
             _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         # A net that has learned knows more than an adviser does that has seen some strokes.
-        self._before = start.card.current.steps if start is not None and start.card.current else 0
-        hinting, earlier = self._before < TRUSTED, None
-        if start is not None and not hinting:
+        before = start.card.current.steps if start is not None and start.card.current else 0
+        hinting, earlier = config.second_opinion and before < TRUSTED, None
+        if start is not None and config.second_opinion and not hinting:
             earlier = _earlier_adviser(start, net, training_set.rims, self.numerics.device)
-        self.learner = Learner(net, config, self.sampler, self.numerics, hinting, earlier)
+        advised = net.config, self.numerics, config.seed
+        self.adviser = Adviser(self.sampler, *advised, hinting, earlier)
+        self.say = Say(self.adviser, training_set.ndim, before)
+        self.learner = Learner(net, config, self.sampler, self.numerics, self.adviser)
         self.jury = Judge(
             self.holdout,
             self.numerics,
@@ -162,8 +164,6 @@ class _Run:
         self.best: Weights | None = None
         self.best_dice = -1.0
         self.best_step = 0
-        self.best_share = 0.0  # of the adviser in the answer of the best
-        self._share: float | None = None  # in the present answer, once that has been judged
         self.curve: list[tuple[int, float]] = []
         self._progress_step = 0  # the last at which something improved, or was painted
         self._losses = (math.inf, 0.0)  # lowest and present, smoothed
@@ -216,11 +216,11 @@ class _Run:
     def _refresh_adviser(self, now: bool = False) -> None:
         """Without the memory for one, there is none."""
         try:
-            self.learner.adviser.refresh(self.step, now)
+            self.adviser.refresh(self.step, now)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-            self.learner.adviser.stop()
+            self.adviser.stop()
 
     def one_step(self) -> Iterator[Event]:
         """One optimiser step; when memory runs out, a smaller one is tried."""
@@ -233,7 +233,7 @@ class _Run:
                 raise
             loss = None
         if loss is None:  # outside the except block, which would keep the step's tensors alive
-            if not self.learner.adviser.stop_hinting():  # for which it needs memory as well
+            if not self.adviser.stop_hinting():  # for which it needs memory as well
                 yield self._shrink()
             return
         pending, self._pending = self._pending, (self.step, loss)
@@ -251,8 +251,8 @@ class _Run:
                     raise
                 if self.jury.edge >= 16:
                     self.jury.edge //= 2
-                elif self.learner.adviser.net is not None:
-                    self.learner.adviser.stop()
+                elif self.adviser.net is not None:
+                    self.adviser.stop()
                 else:
                     events = []
                     self._judged = (self._judged[0], self.step + JUDGE_STEPS)
@@ -260,62 +260,39 @@ class _Run:
 
     def _judge(self) -> Iterator[Event]:
         """Score the averaged weights, and the best so far anew if the annotation changed since."""
-        average, adviser = self.learner.average, self.learner.adviser.net
+        average, adviser = self.learner.average, self.adviser.net
+        choices = self.say.choices(self.step, self.sampler.sparse)
         changed = self._judged[0] != self.sampler.version or self._judged_with is not adviser
         if self.best is not None and changed:
             present = copied(average.state_dict())
             average.load_state_dict(self.best)
             try:
-                self.best_share, scores = self._scores((self.best_share, *self._shares))
+                self.say.best, scores = self._scores(self.say.possible(self.say.best, *choices))
             finally:
                 average.load_state_dict(present)
             rescored = mean(scores)
             if rescored is None:  # what it was judged by has been erased
                 self.best = None
             self.best_dice = rescored or 0.0
-        share, classes = self._scores(self._shares)
+        share, classes = self._scores(choices)
         pause = max(JUDGE_STEPS, round(JUDGE_COST * self.jury.pixels / self.learner.pixels))
         self._judged = (self.sampler.version, self.step + pause)
         self._judged_with = adviser
         dice = mean(classes)
         if dice is None or not all(bool(torch.isfinite(p).all()) for p in average.parameters()):
             return
-        self._share = share
+        self.say.judge(share)
         better = self.best is None or dice > self.best_dice
         if better:
             self.best, self.best_dice = copied(average.state_dict()), dice
             self.best_step = self._progress_step = self.step
-            self.best_share = share
+            self.say.best = share
         self.curve.append((self.step, dice))
         yield Scored(self.step, self.seconds, dice, classes, better)
 
     def _scores(self, shares: tuple[float, ...]) -> tuple[float, Scores]:
         """With which share of the adviser the averaged weights do best, and their scores then."""
-        possible = tuple(dict.fromkeys(map(self._possible, shares)))
-        view = self.learner.adviser.view
-        return self.jury.score(self.learner.average, self.sampler.items, possible, view)
-
-    @property
-    def _shares(self) -> tuple[float, ...]:
-        """What the adviser's share may be; of a few strokes, too little is held out to tell."""
-        if self.sampler.sparse and self._age < TRUSTED:
-            return (self._usual_share,)
-        return (0.0, self._lasting, *((1.0,) if self._age < FIRST_GUESS else ()))
-
-    @property
-    def _usual_share(self) -> float:
-        """What the adviser has to say as long as nothing tells which share does best."""
-        return 1.0 if self._age < FIRST_GUESS else self._lasting
-
-    @property
-    def _lasting(self) -> float:
-        """What it may have to say in the end: of volumes it sees only planes."""
-        return TOGETHER if self.set.ndim == 2 else 0.0
-
-    @property
-    def _age(self) -> int:
-        """Steps that the net has learned, in earlier runs as well."""
-        return self._before + self.step
+        return self.jury.score(self.learner.average, self.sampler.items, shares, self.adviser.view)
 
     def _judge_the_best(self) -> dict[str, float]:
         """By image, on all that was held out of it, not on a sample; pooled, the model's score."""
@@ -326,8 +303,8 @@ class _Run:
                 self.learner.average,
                 self.sampler.items,
                 MOST_PIECES,
-                (self._possible(self.best_share),),
-                self.learner.adviser.view,
+                self.say.possible(self.say.best),
+                self.adviser.view,
             ).values()
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
@@ -357,32 +334,23 @@ class _Run:
         if self.step and self._holds_out:
             yield from self.judge()
         dice = self.curve[-1][1] if self.curve else None
-        model = last = self._model(self.step, dice, self._present_share)
+        model = last = self._model(self.step, dice, self.say.now(self.step))
         if self.best is not None:
             held_out = self._judge_the_best()
-            model = self._model(self.best_step, self.best_dice, self.best_share)
+            model = self._model(self.best_step, self.best_dice, *self.say.possible(self.say.best))
             model.card = model.card.model_copy(update={"held_out": held_out})
         yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
 
     def peek(self) -> Event:
         """The model as it is now."""
-        share = self._present_share
-        self._guessed = self._possible(share) == 1
+        share = self.say.now(self.step)
+        self._guessed = share == 1
         return Peeked(self.step, self._model(self.step, None, share))
-
-    @property
-    def _present_share(self) -> float:
-        """What the adviser has to say now."""
-        return self._usual_share if self._share is None else min(self._share, self._usual_share)
-
-    def _possible(self, share: float) -> float:
-        """A share that an adviser can have, who may have left since."""
-        return 0.0 if self.learner.adviser.net is None else share
 
     @property
     def guess_is_old(self) -> bool:
         """Whether somebody still has the classifier, where the net knows more."""
-        return self._guessed and self._age >= FIRST_GUESS
+        return self._guessed and self.say.ended(self.step)
 
     # --- time, budget and patience ---
 
@@ -526,10 +494,10 @@ class _Run:
 
     def _model(self, step: int, dice: float | None, share: float) -> Model:
         """The averaged weights, copied, with what is to be said of them."""
-        weights, share = dict(self.learner.average.state_dict()), self._possible(share)
-        adviser = self.learner.adviser.net
-        if share and adviser is not None:
-            weights |= {f"pixels.{k}": v for k, v in adviser.state_dict().items()}
+        weights = dict(self.learner.average.state_dict())
+        if share:
+            assert self.adviser.net is not None
+            weights |= {f"pixels.{k}": v for k, v in self.adviser.net.state_dict().items()}
         copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in weights.items()}
         return Model(self._card(step, dice, share), copies)
 
@@ -574,7 +542,7 @@ class _Run:
             "sampler": self.sampler.state(),
             "holdout": self.holdout.state(),
             "seconds": self.seconds,
-            "best": [self.best_dice, self.best_step, self.best_share],
+            "best": [self.best_dice, self.best_step, self.say.best],
             "curve": self.curve,
             "progress": self._progress_step,
             "losses": self._losses,
@@ -615,7 +583,7 @@ class _Run:
         self.sampler.restore(state["sampler"])
         device = self.numerics.device
         self.best = {k: v.to(device) for k, v in under("best.", tensors).items()} or None
-        self.best_dice, self.best_step, self.best_share = state["best"]
+        self.best_dice, self.best_step, self.say.best = state["best"]
         self.curve = [(int(s), float(d)) for s, d in state["curve"]]
         self.began = time.perf_counter() - state["seconds"]
         self._progress_step = state["progress"]

@@ -132,6 +132,13 @@ def test_help_shows_the_words_and_defaults_of_the_settings(capsys):
 # ---- train
 
 
+@pytest.mark.parametrize(("flags", "there"), [([], True), (["--no-second-opinion"], False)])
+def test_what_is_usual_can_be_switched_off(tmp_path, flags, there):
+    out = tmp_path / "model"
+    assert main(["train", *write_pairs(tmp_path), "--out", str(out), *flags, *TINY]) == 0
+    assert bool(load_model(out).card.net.pixels) is there
+
+
 def test_training_leaves_a_model_and_says_where(tmp_path, capsys):
     status = main(["train", *write_pairs(tmp_path), "--out", str(tmp_path / "model"), *TINY])
 
