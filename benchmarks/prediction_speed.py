@@ -156,14 +156,15 @@ def measure(
     block = cells(0, 1024)[0] if ndim == 2 else (volume(0, (32, 128, 128))[0] >> 8).astype("uint8")
     image = repeated(block, shape)
     tiles = tiles_of(model, image, config)
-    usual = tiles.most_common(1)[0][0]
+    usual = max(tiles, key=lambda shape: tiles[shape] * np.prod(shape))
     fitting = [(edge,) * ndim for edge in CANDIDATES[ndim] if edge <= max(shape)]
     best, bare_rate = bare(model, numerics, list(dict.fromkeys([usual, *fitting])))
     rates = ours(model, image, config, folder) | {"bare": bare_rate}
     if ndim == 2:
         rates |= slow_nets(options.rival_edge, numerics)
     slow = [name for name in rates if name.startswith(("MONAI", "textbook"))]
-    found = interleave(rates, options.rounds, slow)
+    with heap.kept():  # from one to the next, as over a folder of images
+        found = interleave(rates, options.rounds, slow)
     read = sum(np.prod(tile) * times for tile, times in tiles.items()) / np.prod(shape)
     about = (
         f"{ndim}-D: {'x'.join(map(str, shape))} pixels in {tiles.total()} tiles, most of "

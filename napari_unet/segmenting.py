@@ -92,19 +92,19 @@ def segment(
     from napari_unet.library import chosen_model
 
     loaded, refused = chosen_model(model), list[BadInput]()
-    for task in tasks:
-        try:
-            with heap.kept():
+    with heap.kept():
+        for task in tasks:
+            try:
                 yield from _segment_one(loaded, task, config, control)
-        except BadInput as error:
-            refused.append(error)
-            yield LeftOut(task.result.picture.name, str(error))
-            continue
-        if objects is not None and not control.stopped:
-            part(task.result, objects, control)
-        yield Segmented(task.result, control.stopped, task.region)
-        if control.stopped:
-            return
+            except BadInput as error:
+                refused.append(error)
+                yield LeftOut(task.result.picture.name, str(error))
+                continue
+            if objects is not None and not control.stopped:
+                part(task.result, objects, control)
+            yield Segmented(task.result, control.stopped, task.region)
+            if control.stopped:
+                return
     _tell(refused, len(tasks))
 
 
@@ -236,23 +236,24 @@ def segment_files(
     if isinstance(files, Path):
         files = [(stem(path), path) for path in list_images(files)]
     masks = _masks_of(files, out, suffix)
-    for done, ((name, path), file) in enumerate(zip(files, masks, strict=True), 1):
-        try:
-            image = read_image(path)
-            describe(file, image.spatial_shape, image)  # what cannot be written is refused now
-            picture = Picture(image.name, image.data, image.spacing, image.unit)
-            result = new_result(picture)
-            for event in segment(loaded, [Task(result)], config, control, objects):
-                if not isinstance(event, LeftOut):
-                    yield event
-        except BadInput as error:
-            refused.append(error)
-            yield LeftOut(name, str(error))
-            continue
-        if control.stopped:
-            return
-        export_labels(file, result.labels, image, result.classes, objects=result.objects)
-        yield Written(file, done, len(files))
+    with heap.kept():
+        for done, ((name, path), file) in enumerate(zip(files, masks, strict=True), 1):
+            try:
+                image = read_image(path)
+                describe(file, image.spatial_shape, image)  # what cannot be written is refused now
+                picture = Picture(image.name, image.data, image.spacing, image.unit)
+                result = new_result(picture)
+                for event in segment(loaded, [Task(result)], config, control, objects):
+                    if not isinstance(event, LeftOut):
+                        yield event
+            except BadInput as error:
+                refused.append(error)
+                yield LeftOut(name, str(error))
+                continue
+            if control.stopped:
+                return
+            export_labels(file, result.labels, image, result.classes, objects=result.objects)
+            yield Written(file, done, len(files))
     _tell(refused, len(files))
 
 

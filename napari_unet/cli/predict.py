@@ -53,6 +53,7 @@ def add_predict(commands: Any) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    from napari_unet import heap
     from napari_unet.config import PredictConfig
     from napari_unet.io import read_image
     from napari_unet.library import load_model
@@ -64,7 +65,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     one_file = _one_file(paths, arguments)
     outputs = [_outputs(path, arguments, one_file) for path in paths]
     control, refused = Control(), 0
-    with stops_on_interrupt(control):
+    with stops_on_interrupt(control), heap.kept():
         for path, files in zip(paths, outputs, strict=True):
             try:
                 image = read_image(path, arguments.axes)
