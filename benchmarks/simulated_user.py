@@ -15,9 +15,11 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import chart
 import numpy as np
 import rivals
 import torch
@@ -36,6 +38,7 @@ STROKES = 6  # on one image before the next
 TIMES = (5.0, 15.0, 30.0, 60.0, 120.0)
 LOOK_SHARE = 0.12  # of the time goes into the mask the user looks at, as in the viewer
 FOREST_PIXELS = 20_000
+CHART = RESULTS.parents[1] / "docs" / "images" / "simulated-user.svg"
 LEAST_WRONG = 20  # pixels, below which there is nothing to correct
 
 
@@ -52,14 +55,14 @@ class Method(Protocol):
 class Ours:
     """The engine with every setting at its default."""
 
-    def __init__(self, images: Sequence[np.ndarray], seed: int) -> None:
+    def __init__(self, images: Sequence[np.ndarray], seed: int, **settings: Any) -> None:
         self.images = [np.moveaxis(np.atleast_3d(i), -1, 0) for i in images]
         self.set = TrainingSet(class_table(1))
         for number, image in enumerate(self.images):
             self.set.add(str(number), image)
         self.control = Control()
         # It must not rest and wait for the user, who waits for it.
-        self.config = TrainConfig(seed=seed, patience=10**6)
+        self.config = TrainConfig(seed=seed, patience=10**6, **settings)
         self.events: Iterator | None = None
         self.debt = 0.0
 
@@ -175,7 +178,12 @@ def _masked_loss(logits: torch.Tensor, painted: torch.Tensor) -> torch.Tensor:
     return entropy + 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
 
 
-METHODS = {"ours": Ours, "forest": Forest, "monai": Monai}
+METHODS = {
+    "ours": Ours,
+    "net alone": partial(Ours, second_opinion=False),  # from random weights, and nothing else
+    "forest": Forest,
+    "monai": Monai,
+}
 
 
 # -- the user ----------------------------------------------------------------------------------
@@ -306,6 +314,11 @@ def report(records: Sequence[dict]) -> None:
         ]
         for s in sets
     ]
+    curves = {
+        s: {m: [(t, means[s, m, t]) for t in times if (s, m, t) in means] for m in methods}
+        for s in sets
+    }
+    chart.draw(CHART, curves, "seconds of the user", "Dice, unseen images")
     targets = []
     for t in times:
         leads = {
