@@ -23,7 +23,8 @@ import numpy as np
 from common import Target, table, write_report
 from hand import Hand
 
-SIZE = 512
+SIZE, LARGE = 512, 1024  # edges of the images that are painted on, and waited for
+PAINTING = 3.0  # seconds that a user paints before Start
 MOVE_SECONDS = 0.016
 STEP, ROW = 6.5, 9  # screen pixels between two moves (400 a second), and between two rows
 HEARTBEAT_MS = 5
@@ -63,29 +64,28 @@ class Watch:
 
 
 class Window:
-    """A viewer with the workspace open on a sample, and a hand that paints without pause."""
+    """A viewer with the workspace open on an image, and a hand that paints without pause."""
 
-    def __init__(self) -> None:
+    def __init__(self, image: np.ndarray, strokes: np.ndarray) -> None:
         import napari
 
         from napari_unet.gui.workspace import Workspace
+
+        self.strokes = strokes
 
         self.viewer = napari.Viewer()
         self.hand = Hand(self.viewer)
         self.hand.window.resize(1280, 720)
         self.viewer.window.add_plugin_dock_widget("napari-unet", "Workspace")
-        self.viewer.open_sample("napari-unet", "cells")
+        self.viewer.add_image(image, name="cells")
         self.work = Workspace.of(self.viewer)
         self.hand.wait(1)
         self.annotate()
 
     def annotate(self) -> None:
         """The same strokes of both kinds at the start of each measurement."""
-        from napari_unet.demo import scribble
-
-        truth = self.viewer.layers["cells: truth"].data
         painting = self.work.annotate()
-        painting.set((slice(0, SIZE), slice(0, SIZE)), scribble(truth, 0))
+        painting.set(tuple(slice(0, n) for n in self.strokes.shape), self.strokes)
         painting.pick(1)
         painting.layer.brush_size = 3
         self.hand.wait(1)
@@ -169,6 +169,15 @@ class Window:
         return (progress.step - first) / (time.perf_counter() - start)
 
 
+def open_window(size: int) -> Window:
+    """On generated cells with a few strokes."""
+    from napari_unet.demo import scribble
+    from napari_unet.samples import cells
+
+    image, truth = cells(0, size)
+    return Window(image, scribble(truth, 0))
+
+
 def headless_speed(seconds: float) -> float:
     """Steps per second of the same training without a window."""
     from napari_unet.annotation import TrainingSet
@@ -190,18 +199,34 @@ def headless_speed(seconds: float) -> float:
     raise RuntimeError("training ended early")
 
 
-def elsewhere(seconds: float) -> float:
-    """The headless speed in a process of its own: in this one a second pool of OpenMP threads
-    would slow both."""
-    command = [sys.executable, __file__, "--headless", "--seconds", str(seconds)]
-    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+def elsewhere(*flags: object) -> float:
+    """A figure measured in a process of its own."""
+    command = [sys.executable, __file__, *map(str, flags)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def first_mask() -> float:
+    """Seconds from Start to the first mask over a large image, in a process that never trained."""
+    window = open_window(LARGE)
+    window.hand.wait(PAINTING)
+    seen: list[Any] = []
+    window.work.session.seen.connect(seen.append)
+    start = time.perf_counter()
+    window.work.start_training()
+    window.hand.until(lambda: bool(seen), 60)
+    took = time.perf_counter() - start
+    window.stop()
+    window.viewer.close()
+    return took
 
 
 def compare_speeds(window: Window, seconds: float, rounds: int) -> dict[str, float]:
     """Training speed in a window nobody touches, as a part of that without one: medians."""
     found: dict[str, list[float]] = {"training": [], "training, live overlay": []}
     for _ in range(rounds):
-        alone = elsewhere(seconds)
+        # In this process a second pool of OpenMP threads would slow both.
+        alone = elsewhere("--headless", "--seconds", seconds)
         for name, live in (("training", False), ("training, live overlay", True)):
             window.train(live)
             found[name].append(window.speed(seconds) / alone)
@@ -209,7 +234,9 @@ def compare_speeds(window: Window, seconds: float, rounds: int) -> dict[str, flo
     return {name: statistics.median(parts) for name, parts in found.items()}
 
 
-def report(painted: dict[str, dict[str, float]], speeds: dict[str, float]) -> None:
+def report(
+    painted: dict[str, dict[str, float]], speeds: dict[str, float], firsts: list[float]
+) -> None:
     head = ["", "moves", "median ms", "95 % ms", "worst ms", "longest stall ms", "of headless"]
     keys = ("moves", "median", "p95", "worst", "stall")
     part = {name: f"{speed:.2f}" for name, speed in speeds.items()}
@@ -234,11 +261,13 @@ def report(painted: dict[str, dict[str, float]], speeds: dict[str, float]) -> No
                 Target(f"{name}: 95th percentile, ms", figures["p95"], 50, at_most=True),
                 Target(f"{name}: longest stall, ms", figures["stall"], 150, at_most=True),
             ]
+    first = statistics.median(firsts)
+    targets.append(Target(f"first mask of {LARGE} x {LARGE}, s from Start", first, 2, at_most=True))
     write_report(
         "responsiveness",
         "From a stroke of the brush to its frame",
         table(head, rows),
-        {"painted": painted, "speeds": speeds},
+        {"painted": painted, "speeds": speeds, "first masks": firsts},
         targets,
     )
 
@@ -248,11 +277,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--headless", action="store_true", help="only the speed without a window")
+    parser.add_argument(
+        "--first", action="store_true", help="only how soon the first mask is there"
+    )
     arguments = parser.parse_args()
     if arguments.headless:
         print(headless_speed(arguments.seconds))
         return
-    window = Window()
+    if arguments.first:
+        print(first_mask())
+        return
+    firsts = [elsewhere("--first") for _ in range(arguments.rounds)]
+    window = open_window(SIZE)
     window.paint(2)
     window.annotate()
     painted = {"idle": window.paint(arguments.seconds)}
@@ -262,7 +298,7 @@ def main() -> None:
         window.stop()
     speeds = compare_speeds(window, arguments.seconds, arguments.rounds)
     window.viewer.close()
-    report(painted, speeds)
+    report(painted, speeds, firsts)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from napari_unet.gui.viewer import LIVE, Layers, role_of
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture
 from napari_unet.run import BadInput, Control, Event, Trained
-from napari_unet.session import Loaded, Session, load
+from napari_unet.session import Loaded, Session, get_ready, load
 from napari_unet.showing import OURS
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Workspace(QObject):
         self.leading = False  # whether the image's first axis is its channels
         self._works: dict[Labels, _Work] = {}
         self._run: Job | None = None
+        self._ready = False  # whether PyTorch is loaded, or about to be
         self._starting = False
         self._again = False  # whether to start once more when the run that is stopping has ended
         self._from: Any = None  # what the run began with
@@ -155,7 +156,16 @@ class Workspace(QObject):
         )
         if layer not in self._works:
             self._take_in(layer, self.image, self.picture)
+            self._get_ready()
         return self._works[layer].painting
+
+    def _get_ready(self) -> None:
+        """Who makes an annotation will soon train: the first mask need not wait for PyTorch."""
+        if not self._ready:
+            self._ready = True
+            ndim = 3 if self.session.volumes else 2
+            events = get_ready(self.session.config, ndim)
+            self.jobs.start("getting ready", events, Control(), lambda _event: None)
 
     def _take_in(self, layer: Labels, image: Image, picture: Picture) -> None:
         self.session.add(picture, layer.data, self.keeping.role_of(image))
