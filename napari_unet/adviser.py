@@ -256,20 +256,22 @@ class Say:
     def choices(self, step: int, sparse: bool) -> tuple[float, ...]:
         """To be compared; of a few strokes, too little is held out to tell."""
         usual = self.usual(step)
+        if self._adviser.net is None:
+            return (0.0,)
         if sparse and self._steps + step < TRUSTED:
-            return self.possible(usual)
-        return self.possible(0.0, self._lasting, usual)
+            return (usual,)
+        return tuple(dict.fromkeys((0.0, self._lasting, usual)))
 
     def judge(self, best: float) -> None:
         self._judged = best
 
     def now(self, step: int) -> float:
         usual = self.usual(step)
-        return self.possible(usual if self._judged is None else min(self._judged, usual))[0]
+        return self.possible(usual if self._judged is None else min(self._judged, usual))
 
-    def possible(self, *shares: float) -> tuple[float, ...]:
-        """Without an adviser, who may have left since, there is but one."""
-        return (0.0,) if self._adviser.net is None else tuple(dict.fromkeys(shares))
+    def possible(self, share: float) -> float:
+        """There may be no adviser any more."""
+        return 0.0 if self._adviser.net is None else share
 
 
 @one_thread()  # its products are small

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from napari_unet.threads import one_thread
 # A faster format must be clearly faster, or chance would choose and equal seeds would differ.
 CLEARLY = 1.15
 SELF_TEST_ROUNDS = 8
-_measuring = Lock()  # of two at once each would slow the other
 
 
 @dataclass(frozen=True)
@@ -102,13 +100,8 @@ def _likes_channels_last(device: torch.device, ndim: int) -> bool:
     )
 
 
-def _fastest(device: str, ndim: int) -> Numerics:
-    with _measuring:
-        return _measured(device, ndim)
-
-
 @lru_cache
-def _measured(device: str, ndim: int) -> Numerics:
+def _fastest(device: str, ndim: int) -> Numerics:
     with one_thread():  # so that a busy machine does not disturb the comparison
         timings = self_test(device, ndim)
     plain = Numerics(torch.device(device), torch.float32, False)

@@ -25,6 +25,7 @@ from napari_unet.device import (
 from napari_unet.library import Model
 from napari_unet.models import Net
 from napari_unet.models.nested import NestedUNet
+from napari_unet.models.pixels import HIDDEN
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.rims import without_rims
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
@@ -33,7 +34,6 @@ from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows, zero
 # Memory that the activations of one tile may take; of a CUDA GPU, a third of what is free.
 # In a volume halos weigh more than anything; in a plane, smaller activations are sooner in place.
 TILE_BYTES = {2: 600 * 10**6, 3: 1200 * 10**6}
-FILTER_COPIES = 6  # of the values of filters: three in float32, while they are put in order
 # A net with statistics of its tile takes them from so many windows of this edge of a large image.
 SHARED_WINDOWS, SHARED_EDGE, SHARED_MARGIN = 4, {2: 512, 3: 64}, 0.125
 
@@ -207,8 +207,7 @@ class _Runner:
             limit = torch.cuda.mem_get_info(device)[0] / 3
         else:
             limit = TILE_BYTES[self.ndim]
-        size = 4 if self.numerics.dtype == torch.float32 else 2
-        return fit_edges(shape, self.net.halo, limit / (activations(self.net) * size))
+        return fit_edges(shape, self.net.halo, limit / memory_per_pixel(self.net, self.numerics))
 
     def plan(
         self, shape: tuple[int, ...], edges: tuple[int, ...], focus: tuple[int, ...] | None
@@ -248,12 +247,21 @@ class _Runner:
         return self.numerics.layout(self.ndim)
 
 
-def activations(net: Net) -> float:
-    """Numbers per input pixel that are in memory at once, about half of all that are computed.
+def memory_per_pixel(net: Net, numerics: Numerics) -> float:
+    """Bytes that a prediction needs at once for each pixel."""
+    size = 4 if numerics.dtype == torch.float32 else 2
+    filters = 0.0
+    if net.pixels is not None:  # it comes before the net, and leaves little
+        values = net.pixels.mean.numel()
+        filters = values * 3 * 4  # in float32, three times while they are put in order
+        if numerics.device.type != "cpu":  # where all pixels pass at once
+            filters += size * (values + 2 * HIDDEN)
+    return max(size * activations(net), filters)
 
-    The classifier of pixels, of which only the values of its filters are many, comes before.
-    """
-    size = [2 * s for s in net.stride]
+
+def activations(net: Net) -> float:
+    """Numbers per input pixel that are in memory at once, about half of all that are computed."""
+    edges = [2 * s for s in net.stride]
     counted = 0
 
     def count(_module: Any, _inputs: Any, output: Any) -> None:
@@ -264,6 +272,5 @@ def activations(net: Net) -> float:
     for module in twin.modules():
         if isinstance(module, torch.nn.modules.conv._ConvNd):
             module.register_forward_hook(count)
-    twin(torch.empty(1, net.config.in_channels, *size, device="meta"))
-    filters = 0 if net.pixels is None else FILTER_COPIES * net.pixels.mean.numel()
-    return max(counted / math.prod(size), filters)
+    twin(torch.empty(1, net.config.in_channels, *edges, device="meta"))
+    return counted / math.prod(edges)

@@ -63,8 +63,13 @@ def measure_speed(device: str, seconds: float = 8.0) -> list[str]:
         f"arithmetic  {numerics.name}, "
         f"{'channels last' if numerics.channels_last else 'contiguous'} (the fastest here)",
         f"training    {rate:.1f} steps/s, {rate * steps[0].pixels / 1e6:.2f} megapixels/s",
-        f"prediction  {_prediction_speed(model, device):.2g} megapixels/s",
+        f"prediction  {two_figures(_prediction_speed(model, device))} megapixels/s",
     ]
+
+
+def two_figures(value: float) -> str:
+    """A number in at least two figures, without an exponent."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _prediction_speed(model: Model, device: str) -> float:

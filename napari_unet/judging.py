@@ -52,7 +52,7 @@ class Judge:
         """
         tables = self.tables(net, items, PIECES, shares, view)
         scores = {share: self.pooled(found, items) for share, found in tables.items()}
-        best = max(shares, key=lambda share: (mean(scores[share]) or 0.0) + LEAD * (share > 0))
+        best = max(scores, key=lambda share: (mean(scores[share]) or 0.0) + LEAD * (share > 0))
         return best, scores[best]
 
     def pooled(self, tables: dict[str, Matrix], items: tuple[Item, ...]) -> Scores:
@@ -76,6 +76,7 @@ class Judge:
         view: View | None = None,
     ) -> dict[float, dict[str, Matrix]]:
         """By share and item, how many held-out pixels of each class were taken for which."""
+        shares = list(dict.fromkeys(shares))
         tables: dict[float, dict[str, Matrix]] = {share: {} for share in shares}
         pieces = [(item, region) for item in items for region in self._pieces(item)]
         self.pixels = 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from napari_unet.config import TrainConfig
 
@@ -28,12 +30,20 @@ def script_of(project: Path, name: str, config: TrainConfig, steps: int, start: 
     What is not repeated is said: weights that the run started from.
     """
     settings = config.model_dump(exclude_defaults=True, exclude={"seconds"}) | {"steps": steps}
-    flags = [f"--{key.replace('_', '-')} {value}" for key, value in settings.items()]
-    flags = [flag.removesuffix(" True") for flag in flags if not flag.endswith(" False")]
     place = shlex.quote(str(project))
-    command = " ".join(["napari-unet train", place, "--out", shlex.quote(name), *flags])
+    command = " ".join(["napari-unet train", place, "--out", shlex.quote(name), *_flags(settings)])
     lines = "".join(f"    {key}={value!r},\n" for key, value in settings.items())
     note = GONE_ON.format(start=start) if start else ""
     return SCRIPT.format(
         note=note, name=name, command=command, project=str(project), settings=lines
     )
+
+
+def _flags(settings: dict[str, Any]) -> Iterator[str]:
+    """Settings that differ from the defaults, for a command line."""
+    for key, value in settings.items():
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        else:
+            yield f"--{name} {value}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -359,13 +358,10 @@ class Loaded(Event):
     model: Model
 
 
-def get_ready(config: TrainConfig, ndim: int) -> Iterator[Event]:
-    """Load PyTorch and measure number formats while the first strokes are painted."""
-    from napari_unet import training  # noqa: F401 -- loaded for who starts soon
-    from napari_unet.device import choose_device, choose_numerics
+def get_ready() -> Iterator[Event]:
+    """Load PyTorch while the first strokes are painted."""
+    from napari_unet import training  # noqa: F401 -- for the run that starts soon
 
-    with suppress(BadInput):  # of a device that is not there; who starts is told
-        choose_numerics(choose_device(config.device, ndim), config.precision, ndim)
     yield from ()
 
 

@@ -147,8 +147,9 @@ class _Run:
         hinting, earlier = config.second_opinion and before < TRUSTED, None
         if start is not None and config.second_opinion and not hinting:
             earlier = _earlier_adviser(start, net, training_set.rims, self.numerics.device)
-        advised = net.config, self.numerics, config.seed
-        self.adviser = Adviser(self.sampler, *advised, hinting, earlier)
+        self.adviser = Adviser(
+            self.sampler, net.config, self.numerics, config.seed, hinting, earlier
+        )
         self.say = Say(self.adviser, training_set.ndim, before)
         self.learner = Learner(net, config, self.sampler, self.numerics, self.adviser)
         self.jury = Judge(
@@ -267,7 +268,7 @@ class _Run:
             present = copied(average.state_dict())
             average.load_state_dict(self.best)
             try:
-                self.say.best, scores = self._scores(self.say.possible(self.say.best, *choices))
+                self.say.best, scores = self._scores((self.say.possible(self.say.best), *choices))
             finally:
                 average.load_state_dict(present)
             rescored = mean(scores)
@@ -282,7 +283,9 @@ class _Run:
         if dice is None or not all(bool(torch.isfinite(p).all()) for p in average.parameters()):
             return
         self.say.judge(share)
-        better = self.best is None or dice > self.best_dice
+        # What a few steps have learned may score well where it was learned, and nowhere else.
+        immature = self.say.ended(self.step) and not self.say.ended(self.best_step)
+        better = self.best is None or dice > self.best_dice or immature
         if better:
             self.best, self.best_dice = copied(average.state_dict()), dice
             self.best_step = self._progress_step = self.step
@@ -303,7 +306,7 @@ class _Run:
                 self.learner.average,
                 self.sampler.items,
                 MOST_PIECES,
-                self.say.possible(self.say.best),
+                (self.say.possible(self.say.best),),
                 self.adviser.view,
             ).values()
         except (RuntimeError, MemoryError) as error:
@@ -337,7 +340,7 @@ class _Run:
         model = last = self._model(self.step, dice, self.say.now(self.step))
         if self.best is not None:
             held_out = self._judge_the_best()
-            model = self._model(self.best_step, self.best_dice, *self.say.possible(self.say.best))
+            model = self._model(self.best_step, self.best_dice, self.say.possible(self.say.best))
             model.card = model.card.model_copy(update={"held_out": held_out})
         yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from napari_unet import adviser as adviser_module
-from napari_unet.adviser import AGAIN, MOST_CHANNELS, PIXELS, WINDOWS, Adviser, _some
+from napari_unet.adviser import (
+    AGAIN,
+    FIRST_GUESS,
+    MOST_CHANNELS,
+    PIXELS,
+    TOGETHER,
+    TRUSTED,
+    WINDOWS,
+    Adviser,
+    Say,
+    _some,
+)
 from napari_unet.annotation import BLOCK, TrainingSet
 from napari_unet.config import BACKGROUND, NetConfig, class_table
 from napari_unet.device import choose_numerics
@@ -337,3 +350,46 @@ def test_a_rare_class_is_among_the_pixels_that_are_learned_from():
     assert len(np.unique(chosen)) == len(chosen) == 1000
     assert (labels[chosen] == 1).sum() == 10
     assert labels[chosen].all()
+
+
+class TestSay:
+    """How much of the answer is the adviser's; that of a test has something to say or not."""
+
+    def say(self, ndim: int = 2, steps: int = 0, net: object = "classifier") -> Say:
+        return Say(SimpleNamespace(net=net), ndim, steps)
+
+    def test_all_of_the_first_guess_then_a_part(self):
+        say = self.say()
+        assert [say.now(0), say.now(FIRST_GUESS - 1), say.now(FIRST_GUESS)] == [1, 1, TOGETHER]
+
+    def test_a_model_that_is_gone_on_from_is_no_guess(self):
+        assert self.say(steps=FIRST_GUESS).now(0) == TOGETHER
+
+    def test_nothing_in_a_volume_in_the_end(self):
+        say = self.say(ndim=3)
+        assert [say.now(0), say.now(FIRST_GUESS)] == [1, 0]
+
+    def test_none_without_an_adviser(self):
+        say = self.say(net=None)
+        assert say.now(0) == say.possible(1) == 0
+        assert say.choices(0, sparse=False) == (0,)
+
+    def test_what_was_judged_best_counts_but_no_guess_lasts(self):
+        say = self.say()
+        say.judge(1.0)
+        assert say.now(FIRST_GUESS) == TOGETHER
+        say.judge(0.0)
+        assert say.now(0) == say.now(FIRST_GUESS) == 0
+
+    @pytest.mark.parametrize(
+        ("step", "sparse", "choices"),
+        [
+            (0, True, (1,)),
+            (FIRST_GUESS, True, (TOGETHER,)),
+            (TRUSTED, True, (0, TOGETHER)),
+            (0, False, (0, TOGETHER, 1)),
+            (FIRST_GUESS, False, (0, TOGETHER)),
+        ],
+    )
+    def test_of_a_few_strokes_there_is_nothing_to_choose(self, step, sparse, choices):
+        assert self.say().choices(step, sparse) == choices

@@ -13,9 +13,11 @@ import zarr
 from napari_unet import inference
 from napari_unet.cards import Card
 from napari_unet.config import NetConfig, PredictConfig, class_table
-from napari_unet.inference import Target, predict
+from napari_unet.device import Numerics
+from napari_unet.inference import Target, memory_per_pixel, predict
 from napari_unet.library import Model
 from napari_unet.models import ARCHITECTURES, build
+from napari_unet.models.pixels import PER_CHANNEL
 from napari_unet.normalise import measure
 from napari_unet.run import BadInput, Control, Noticed, Predicted, Tiled
 
@@ -143,6 +145,16 @@ class TestWhatComes:
 
         assert result(make_model(), image).labels.shape == (40, 40)
         assert result(make_model(), np.full((1, 30, 30), 7)).labels.shape == (30, 30)
+
+
+def test_filters_that_need_more_memory_than_the_net_make_tiles_smaller():
+    cpu = Numerics(torch.device("cpu"), torch.bfloat16, channels_last=True)
+    alone, one, many = (
+        memory_per_pixel(build(NetConfig(in_channels=channels, pixels=share)), cpu)
+        for channels, share in ((8, 0), (1, 0.5), (8, 0.5))
+    )
+    assert many == 8 * PER_CHANNEL * 3 * 4 > 2 * alone
+    assert one == pytest.approx(alone, rel=0.1)
 
 
 class TestControl:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_unet import info
-from napari_unet.info import describe_machine, measure_speed
+from napari_unet.info import describe_machine, measure_speed, two_figures
 from napari_unet.run import BadInput
 
 
@@ -30,3 +30,8 @@ def test_the_self_test_measures(monkeypatch):
 def test_a_self_test_that_had_no_time_says_so():
     with pytest.raises(BadInput, match="took no two training steps in 1e-09 s; close"):
         measure_speed("cpu", seconds=1e-9)
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.034, "0.034"), (6.64, "6.6"), (123.4, "123")])
+def test_a_speed_never_rounds_to_nothing(value, said):
+    assert two_figures(value) == said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,14 @@ import torch
 from napari_unet.adviser import fit
 from napari_unet.config import BACKGROUND, NetConfig
 from napari_unet.models import build
-from napari_unet.models.pixels import PER_CHANNEL, SCALES, PixelNet, as_probabilities, features
+from napari_unet.models.pixels import (
+    PER_CHANNEL,
+    PIECE,
+    SCALES,
+    PixelNet,
+    as_probabilities,
+    features,
+)
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -96,6 +105,14 @@ class TestPixelNet:
         inside = (..., *(slice(h, n - h) for h, n in zip(halo, shape, strict=True)))
         assert torch.allclose(net(x)[inside], net(other)[inside], atol=1e-5)
         assert not torch.allclose(net(x), net(other), atol=1e-3)
+
+    @pytest.mark.parametrize("shape", [(1, 1, 200, 208), (2, 1, 3, 64, 96)])
+    def test_a_large_image_is_read_in_pieces_that_change_nothing(self, shape):
+        assert math.prod(shape) > 2 * PIECE
+        net = PixelNet(NetConfig(ndim=len(shape) - 2)).eval()
+        x = noise(*shape)
+        whole = net.body(net.scaled(features(x))).movedim(-1, 1)
+        assert torch.allclose(net(x), whole, atol=1e-5)
 
     def test_takes_images_of_any_size(self):
         net = build(NetConfig(in_channels=2, n_classes=2, pixels=1)).eval()

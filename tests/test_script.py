@@ -34,11 +34,12 @@ def folder(tmp_path):
     return tmp_path / "mine.unet"
 
 
+@pytest.mark.parametrize("settings", [{}, {"second_opinion": False, "balance": True}])
 def test_the_script_gives_the_weights_of_the_run_and_so_does_its_command(
-    folder, tmp_path, monkeypatch
+    folder, tmp_path, monkeypatch, settings
 ):
     monkeypatch.chdir(tmp_path)
-    model = nu.train(folder, steps=4, seed=3, **TINY)
+    model = nu.train(folder, steps=4, seed=3, **TINY, **settings)
     config = TrainConfig.model_validate(model.card.training)
 
     text = script_of(folder, "again", config, model.card.current.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -256,11 +257,11 @@ class TestLiveAnnotation:
 
 class TestJudging:
     def test_keeps_the_best_of_what_it_scored(self):
-        events = run(make_set(6), steps=60)
+        events = run(make_set(6), steps=2 * FIRST_GUESS)
 
         scores = of(Scored, events)
-        assert len(scores) >= 3
-        assert events[-1].dice == max(s.dice for s in scores)
+        assert len(scores) >= 5
+        assert events[-1].dice == max(s.dice for s in scores if s.step >= FIRST_GUESS)
         assert scores[0].best
 
     def test_the_card_has_the_score_of_each_image_that_was_held_out(self):
@@ -316,6 +317,16 @@ class TestJudging:
 
         # The old best is worthless on the new truth, whatever it scored before.
         assert event.model.card.current.steps >= scores[3].step
+
+    def test_what_a_few_steps_learned_is_not_kept_for_its_score(self, monkeypatch):
+        falling = itertools.count(1)
+
+        def score(_self, _net, _items, shares, _view):
+            return shares[-1], (1 / next(falling),)
+
+        monkeypatch.setattr(Judge, "score", score)
+        assert run(make_set(6), steps=FIRST_GUESS - 1)[-1].model.card.current.steps < FIRST_GUESS
+        assert run(make_set(6), steps=2 * FIRST_GUESS)[-1].model.card.current.steps >= FIRST_GUESS
 
 
 class TestHints:

@@ -163,9 +163,7 @@ class Workspace(QObject):
         """Who makes an annotation will soon train: the first mask need not wait for PyTorch."""
         if not self._ready:
             self._ready = True
-            ndim = 3 if self.session.volumes else 2
-            events = get_ready(self.session.config, ndim)
-            self.jobs.start("getting ready", events, Control(), lambda _event: None)
+            self.jobs.start("getting ready", get_ready(), Control(), lambda _event: None)
 
     def _take_in(self, layer: Labels, image: Image, picture: Picture) -> None:
         self.session.add(picture, layer.data, self.keeping.role_of(image))

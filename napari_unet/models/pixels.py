@@ -56,8 +56,10 @@ class PixelNet(nn.Module):
         """Logits (B, K, *spatial) of an image whose size is a multiple of the stride."""
         rows = features(x)
         # A GPU takes all at once, and so does a graph for images of any size.
-        whole = x.device.type != "cpu" or torch.compiler.is_compiling()
-        pieces = (rows,) if whole else rows.flatten(0, -2).split(PIECE)
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            logits: Tensor = self.body(self.scaled(rows))
+            return logits.movedim(-1, 1)
+        pieces = rows.flatten(0, -2).split(PIECE)
         logits = torch.cat([self.body(self.scaled(piece)) for piece in pieces])
         return logits.view(*rows.shape[:-1], -1).movedim(-1, 1)
 

@@ -161,3 +161,25 @@ viewer.close()
     )
 
     assert ran.stdout.split() == ["False"]
+
+
+def test_making_an_annotation_loads_pytorch_before_start():
+    script = """
+import sys, time, napari, numpy
+from napari_unet.gui.workspace import Workspace
+viewer = napari.Viewer(show=False)
+viewer.add_image(numpy.zeros((32, 32)))
+viewer.window.add_plugin_dock_widget("napari-unet", "Workspace")
+Workspace.of(viewer).annotate()
+until = time.monotonic() + 60
+while "napari_unet.training" not in sys.modules and time.monotonic() < until:
+    time.sleep(0.05)
+print("napari_unet.training" in sys.modules)
+viewer.close()
+"""
+
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.split() == ["True"]
