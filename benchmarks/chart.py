@@ -18,7 +18,7 @@ def draw(path: Path, panels: Mapping[str, Mapping[str, Curve]], x: str, y: str) 
     """Curves by panel and name over a logarithmic x; y from 0 to 1."""
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     ticks = sorted({t for curves in panels.values() for c in curves.values() for t, _ in c})
-    colors = dict(zip(names, COLORS, strict=False))
+    colors = dict(zip(names, COLORS[: len(names)], strict=True))
     rows = -(-len(panels) // ACROSS)
     wide = LEFT + min(ACROSS, len(panels)) * (WIDTH + GAP)
     high = TOP + rows * (HEIGHT + GAP + BELOW)

@@ -19,6 +19,7 @@ import zarr
 from common import Target, elapsed, interleave, medians, ratio, table, write_report
 
 from napari_unet import heap
+from napari_unet.adviser import TOGETHER
 from napari_unet.cards import Card
 from napari_unet.config import NetConfig, PredictConfig, class_table
 from napari_unet.device import Numerics, choose_numerics, synchronise
@@ -32,9 +33,10 @@ CHUNK = {2: 512, 3: 64}
 CANDIDATES = {2: (256, 512, 1024, 2048), 3: (64, 96, 128)}  # edges of tiles for the bare pass
 
 
-def random_model(ndim: int = 2, arch: str = "compact") -> Model:
-    """A model with random weights, which is as fast as a trained one."""
-    net = build(NetConfig(arch=arch, ndim=ndim)).eval()
+def random_model(ndim: int = 2, arch: str = "compact", share: float | None = None) -> Model:
+    """A model with random weights, which is as fast as a trained one: in 2-D with a classifier."""
+    usual = TOGETHER if ndim == 2 else 0.0
+    net = build(NetConfig(arch=arch, ndim=ndim, pixels=usual if share is None else share)).eval()
     axes = "CYX" if ndim == 2 else "CZYX"
     card = Card(name="random", net=net.config, classes=class_table(1), axes=axes)
     return Model(card, net.state_dict())
@@ -158,13 +160,18 @@ def measure(
     tiles = tiles_of(model, image, config)
     usual = max(tiles, key=lambda shape: tiles[shape] * np.prod(shape))
     fitting = [(edge,) * ndim for edge in CANDIDATES[ndim] if edge <= max(shape)]
-    best, bare_rate = bare(model, numerics, list(dict.fromkeys([usual, *fitting])))
+    shapes = list(dict.fromkeys([usual, *fitting]))
+    best, bare_rate = bare(model, numerics, shapes)
     rates = ours(model, image, config, folder) | {"bare": bare_rate}
     if ndim == 2:
+        alone = random_model(ndim, options.arch, share=0.0)
+        rates["net alone"] = lambda: image.size / 1e6 / elapsed(lambda: run(alone, image, config))
+        rates["net alone, bare"] = bare(alone, numerics, shapes)[1]
         rates |= slow_nets(options.rival_edge, numerics)
+    first = interleave({"ours, a single image": rates["ours"]}, options.rounds)
     slow = [name for name in rates if name.startswith(("MONAI", "textbook"))]
     with heap.kept():  # from one to the next, as over a folder of images
-        found = interleave(rates, options.rounds, slow)
+        found = first | interleave(rates, options.rounds, slow)
     read = sum(np.prod(tile) * times for tile, times in tiles.items()) / np.prod(shape)
     about = (
         f"{ndim}-D: {'x'.join(map(str, shape))} pixels in {tiles.total()} tiles, most of "
@@ -197,6 +204,7 @@ def main() -> None:
     targets = [
         Target("2-D, ours / bare", ratio(flat, "ours", "bare"), 0.9),
         Target("2-D, ours from zarr to zarr / bare", ratio(flat, "ours, zarr", "bare"), 0.9),
+        Target("2-D, net alone / bare", ratio(flat, "net alone", "net alone, bare"), 0.9),
         Target("2-D, ours / textbook", ratio(flat, "ours", "textbook"), 20),
         Target("2-D, ours / MONAI with its sliding window", ratio(flat, "ours", "MONAI"), 5),
         Target("3-D, ours / bare", ratio(deep, "ours", "bare"), 0.8),

@@ -11,6 +11,7 @@ system, it merges moves that the window has not taken yet.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -66,7 +67,7 @@ class Watch:
 class Window:
     """A viewer with the workspace open on an image, and a hand that paints without pause."""
 
-    def __init__(self, image: np.ndarray, strokes: np.ndarray) -> None:
+    def __init__(self, image: np.ndarray, strokes: np.ndarray, pause: float = 1) -> None:
         import napari
 
         from napari_unet.gui.workspace import Workspace
@@ -80,15 +81,15 @@ class Window:
         self.viewer.add_image(image, name="cells")
         self.work = Workspace.of(self.viewer)
         self.hand.wait(1)
-        self.annotate()
+        self.annotate(pause)
 
-    def annotate(self) -> None:
+    def annotate(self, pause: float = 1) -> None:
         """The same strokes of both kinds at the start of each measurement."""
         painting = self.work.annotate()
         painting.set(tuple(slice(0, n) for n in self.strokes.shape), self.strokes)
         painting.pick(1)
         painting.layer.brush_size = 3
-        self.hand.wait(1)
+        self.hand.wait(pause)
 
     def paint(self, seconds: float) -> dict[str, float]:
         """Paint rows over the image for some seconds."""
@@ -169,13 +170,13 @@ class Window:
         return (progress.step - first) / (time.perf_counter() - start)
 
 
-def open_window(size: int) -> Window:
+def open_window(size: int, pause: float = 1) -> Window:
     """On generated cells with a few strokes."""
     from napari_unet.demo import scribble
     from napari_unet.samples import cells
 
     image, truth = cells(0, size)
-    return Window(image, scribble(truth, 0))
+    return Window(image, scribble(truth, 0), pause)
 
 
 def headless_speed(seconds: float) -> float:
@@ -199,26 +200,26 @@ def headless_speed(seconds: float) -> float:
     raise RuntimeError("training ended early")
 
 
-def elsewhere(*flags: object) -> float:
-    """A figure measured in a process of its own."""
+def elsewhere(*flags: object) -> Any:
+    """Figures measured in a process of its own."""
     command = [sys.executable, __file__, *map(str, flags)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
-    return float(done.stdout.split()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def first_mask() -> float:
-    """Seconds from Start to the first mask over a large image, in a process that never trained."""
-    window = open_window(LARGE)
-    window.hand.wait(PAINTING)
+def first_mask() -> dict[str, float]:
+    """Painting while PyTorch is loaded, and seconds from Start to the first mask after it."""
+    window = open_window(LARGE, pause=0)
+    figures = window.paint(PAINTING)
     seen: list[Any] = []
     window.work.session.seen.connect(seen.append)
     start = time.perf_counter()
     window.work.start_training()
     window.hand.until(lambda: bool(seen), 60)
-    took = time.perf_counter() - start
+    figures["first"] = time.perf_counter() - start
     window.stop()
     window.viewer.close()
-    return took
+    return figures
 
 
 def compare_speeds(window: Window, seconds: float, rounds: int) -> dict[str, float]:
@@ -285,13 +286,15 @@ def main() -> None:
         print(headless_speed(arguments.seconds))
         return
     if arguments.first:
-        print(first_mask())
+        print(json.dumps(first_mask()))
         return
-    firsts = [elsewhere("--first") for _ in range(arguments.rounds)]
+    runs = [elsewhere("--first") for _ in range(arguments.rounds)]
+    firsts = [run.pop("first") for run in runs]
+    loading = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     window = open_window(SIZE)
     window.paint(2)
     window.annotate()
-    painted = {"idle": window.paint(arguments.seconds)}
+    painted = {"idle": window.paint(arguments.seconds), "loading": loading}
     for name, live in (("training", False), ("training, live overlay", True)):
         window.train(live)
         painted[name] = window.paint(arguments.seconds)
