@@ -260,7 +260,7 @@ class Say:
             return (0.0,)
         if sparse and self._steps + step < TRUSTED:
             return (usual,)
-        return tuple(dict.fromkeys((0.0, self._lasting, usual)))
+        return (0.0, self._lasting) if self.ended(step) else (self._lasting, usual)
 
     def judge(self, best: float) -> None:
         self._judged = best
