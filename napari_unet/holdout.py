@@ -13,6 +13,8 @@ from napari_unet.annotation import BLOCK, Item, Region
 TRAIN, HELD, BUFFER = 0, 1, 2
 # Holding out may take at most this multiple of its share away from training, buffers included.
 COST = 1.25
+# Of one image it may take so much: of three images, none can be spared.
+MOST_OF_IMAGE = 0.5
 # From so many images on, whole images are held out.
 MANY_IMAGES = 5
 WINDOWS = 8  # held-out rectangles at most
@@ -160,6 +162,8 @@ class HoldOut:
         counts = item.counts * (role == TRAIN)
         if not (counts.any(0) & ~self._trained[item.name]).any():
             return None  # all there is was trained on
+        taken = item.labelled - int(counts.sum())
+        allowed = min(allowed, MOST_OF_IMAGE * item.labelled - taken)
         sums = _summed(counts)
         seen = _summed(self._trained[item.name][None].astype(np.int64))
         best: tuple[float, Item, Region] | None = None

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from napari_unet.annotation import BLOCK, Item, TrainingSet
 from napari_unet.config import BACKGROUND, class_table
-from napari_unet.holdout import BUFFER, COST, HELD, TRAIN, HoldOut
+from napari_unet.holdout import BUFFER, COST, HELD, MOST_OF_IMAGE, TRAIN, HoldOut
 
 
 def make_set(*shapes: tuple[int, ...], classes: int = 2) -> TrainingSet:
@@ -43,6 +43,18 @@ def pixels_of(holdout: HoldOut, item: Item, role: int) -> np.ndarray:
 def near(held: np.ndarray, halo: tuple[int, ...]) -> np.ndarray:
     """Pixels within the halo of a held-out one."""
     return ndimage.maximum_filter(held, [2 * h + 1 for h in halo])
+
+
+@pytest.mark.parametrize("shapes", [[(256, 320)] * 3, [(512, 640), (160, 160), (512, 640)]])
+def test_of_few_images_each_is_learned_for_the_most_part(shapes):
+    training_set = make_set(*shapes)
+    cover(training_set)
+    holdout = HoldOut(0.2, (51, 51), 0)
+    holdout.update(training_set.items)
+
+    assert holdout.held(training_set.items) > 0.05 * sum(i.labelled for i in training_set.items)
+    for item in training_set.items:
+        assert holdout.counts(item, TRAIN).sum() >= (1 - MOST_OF_IMAGE) * item.labelled
 
 
 def test_what_is_to_be_learned_is_held_out_no_longer():
