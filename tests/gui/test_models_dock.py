@@ -716,3 +716,12 @@ def test_opening_it_does_not_import_torch():
     ).stdout
 
     assert said.split() == ["False"]
+
+
+def test_what_has_a_second_opinion_says_so():
+    from napari_unet.gui.about import _facts
+
+    card = card_of("cells", ["cell"], 1)
+    assert "Second opinion" not in _facts(card, None)
+    net = card.net.model_copy(update={"pixels": 0.5})
+    assert "50%" in _facts(card.model_copy(update={"net": net}), None)["Second opinion"]
