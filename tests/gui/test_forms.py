@@ -25,6 +25,7 @@ CHANGED = {
         "augment": 0.25,
         "loss": "dice",
         "balance": True,
+        "second_opinion": False,
         "border": 12.5,
         "holdout": 0.35,
         "patience": 1000,
