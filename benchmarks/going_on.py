@@ -37,7 +37,7 @@ def score(model: Model, items: Sequence[Item]) -> float:
 def measure(name: str, items: Sequence[Item], seed: int) -> list[dict]:
     """Dice on unseen images, and on those learned first, in every way and after every time."""
     seen, unseen = split(name, items, BEFORE + 1, seed)
-    first, whole = seen[:BEFORE], seen
+    first, new = seen[:BEFORE], seen[BEFORE:]
     before = learned(first, FIRST, seed, "random")
 
     def record(way: str, seconds: float, model: Model) -> dict:
@@ -48,7 +48,7 @@ def measure(name: str, items: Sequence[Item], seed: int) -> list[dict]:
     for way, (goes_on, with_all) in WAYS.items():
         for seconds in TIMES:
             start = before if goes_on else "random"
-            model = learned(whole if with_all else seen[BEFORE:], seconds, seed, start)
+            model = learned(seen if with_all else new, seconds, seed, start)
             records.append(record(way, seconds, model))
     return records
 

@@ -255,12 +255,11 @@ class Say:
 
     def choices(self, step: int, sparse: bool) -> tuple[float, ...]:
         """To be compared; of a few strokes, too little is held out to tell."""
-        usual = self.usual(step)
         if self._adviser.net is None:
             return (0.0,)
         if sparse and self._steps + step < TRUSTED:
-            return (usual,)
-        return (0.0, self._lasting) if self.ended(step) else (self._lasting, usual)
+            return (self.usual(step),)
+        return (0.0, self._lasting) if self.ended(step) else (self._lasting, 1.0)
 
     def judge(self, best: float) -> None:
         self._judged = best

@@ -231,9 +231,9 @@ class Net(nn.Module):
         own = tuple(reach(self.plan, axis, self.dense, self.columns) for axis in axes)
         if self.pixels is None:
             return own
-        return (
-            self.pixels.halo if self.config.pixels == 1 else tuple(map(max, own, self.pixels.halo))
-        )
+        if self.config.pixels == 1:  # the net is not asked
+            return self.pixels.halo
+        return tuple(map(max, own, self.pixels.halo))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # (B, C, *spatial)
         inside = (slice(None), slice(None), *map(slice, x.shape[2:]))
