@@ -38,8 +38,10 @@ WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hund
 PIXELS = 40_000  # labelled ones that are learned from, as many of each window,
 OF_WINDOW = 1000  # or so many where windows are many;
 LEAST_OF_KIND = 32  # of each class at least so many, if there are
-STEPS, BATCH, RATE, DECAY = 200, 1024, 0.01, 1e-2
-NOISE = 1.0  # standard deviations added to each filter's values: no single filter is relied on
+BATCH, RATE, DECAY = 1024, 0.01, 1e-2
+# Steps, and the standard deviations of noise added to each filter's values, so that no single one
+# is relied on. Strokes tell little, and what they seem to tell exactly is not so.
+OF_STROKES, OF_MASKS = (200, 1.0), (400, 0.7)
 EXPLAINED = 0.5  # of what it was fitted to; from less it has learned nothing
 AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
 AT_LATEST = 200  # but not more
@@ -212,8 +214,7 @@ class Adviser:
                 torch.default_generator.manual_seed(self._seed)  # and not those of GPUs
                 net = PixelNet(self._config).to(self._device)
             random = torch.Generator(self._device).manual_seed(self._seed)
-            # How much of a class was painted does not say how much of it there is.
-            fit(net, rows, truth, random, balanced=self._sampler.sparse)
+            fit(net, rows, truth, random, sparse=self._sampler.sparse)
         return net if explained(net, rows, truth) >= EXPLAINED else None
 
     def pixels(self, item: Item, region: Region) -> tuple[Tensor, Region]:
@@ -275,24 +276,22 @@ class Say:
 
 @one_thread()  # its products are small
 def fit(
-    net: PixelNet, rows: Tensor, labels: Tensor, random: torch.Generator, balanced: bool
+    net: PixelNet, rows: Tensor, labels: Tensor, random: torch.Generator, sparse: bool
 ) -> None:
-    """Learn annotation values (n,) from the values of the filters there (n, values).
-
-    Where it is balanced, as much of each class as of any other.
-    """
+    """Learn annotation values (n,) from the values of the filters there (n, values)."""
+    steps, spread = OF_STROKES if sparse else OF_MASKS
     net.mean, net.spread = rows.mean(0), rows.std(0) + 1e-4
     rows = net.scaled(rows)
     odds = torch.ones(len(rows), device=rows.device)
-    if balanced:
+    if sparse:  # how much of a class was painted does not say how much of it there is
         _, kinds, counts = labels.unique(return_inverse=True, return_counts=True)
         odds = 1 / counts[kinds].float()
     optimiser = Optimiser(net.body, RATE, DECAY)
-    for step in range(STEPS):
-        optimiser.rate = RATE * min(1, (step + 1) / 10, 2 * (STEPS - step) / STEPS)
+    for step in range(steps):
+        optimiser.rate = RATE * min(1, (step + 1) / 10, 2 * (steps - step) / steps)
         chosen = odds.multinomial(BATCH, replacement=True, generator=random)
         noise = torch.randn((BATCH, rows.shape[1]), generator=random, device=rows.device)
-        logits = net.body(rows[chosen].addcmul_(noise, noise.new_tensor(NOISE)))
+        logits = net.body(rows[chosen].addcmul_(noise, noise.new_tensor(spread)))
         optimiser.zero_grad()
         segmentation_loss(
             logits[..., None], labels[chosen][:, None], kind="cross-entropy"

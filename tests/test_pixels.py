@@ -28,7 +28,7 @@ def noise(*shape: int) -> torch.Tensor:
 def fitted(rows: torch.Tensor, labels: torch.Tensor, seed: int = 0, **config) -> PixelNet:
     torch.manual_seed(seed)
     net = PixelNet(NetConfig(**config))
-    fit(net, rows, labels, torch.Generator().manual_seed(seed), balanced=False)
+    fit(net, rows, labels, torch.Generator().manual_seed(seed), sparse=False)
     return net
 
 
@@ -119,16 +119,16 @@ class TestPixelNet:
         for shape in ((1, 1), (5, 70), (31, 17)):
             assert net(noise(1, 2, *shape)).shape == (1, 3, *shape)
 
-    def test_balanced_it_takes_no_class_for_rare(self):
+    def test_from_strokes_it_takes_no_class_for_rare(self):
         """Two classes overlap, and of one there is ten times as much."""
         rows = noise(4400, PER_CHANNEL)
         labels = torch.full((4400,), BACKGROUND, dtype=torch.uint8)
         labels[:400] = 1
         rows[:400] += 0.3
         found = []
-        for balanced in (False, True):
+        for sparse in (False, True):
             net = PixelNet(NetConfig())
-            fit(net, rows, labels, torch.Generator().manual_seed(0), balanced)
+            fit(net, rows, labels, torch.Generator().manual_seed(0), sparse)
             found.append(float((net.body(net.scaled(rows[:400])) > 0).float().mean()))
         assert found[0] < 0.5 < 0.8 < found[1]
 
