@@ -69,7 +69,7 @@ class Look:
     def at(self, model: Model, step: int, config: PredictConfig) -> Seen | None:
         """Predict the view; of one that would take long, the middle."""
         view = self.view
-        if view is None:
+        if not self.on or view is None:
             return None
         start = self._clock()
         # Also a view that cannot be shown was looked at, or it would be asked for at each step.

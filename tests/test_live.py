@@ -350,6 +350,13 @@ class TestWatched:
 
         assert not control.take_question()
 
+    def test_what_training_tells_unasked_is_not_looked_at_while_it_is_off(self, look):
+        look.on = False
+
+        told = list(watched(iter([Peeked(0, make_model())]), Control(), look, CONFIG))
+
+        assert not [e for e in told if isinstance(e, Seen)]
+
     def test_a_prediction_is_no_event_of_training(self, look):
         events = [Peeked(11, make_model())]
 
