@@ -37,6 +37,20 @@ def both(shape, dtype, last):
     return results
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_statistics_are_shared_in_half_precision_on_a_gpu(dtype):
+    torch.manual_seed(0)
+    net = build(NetConfig(width=8, depth=2)).eval().cuda()
+    x = torch.randn(1, 1, 64, 64, device="cuda")
+    with torch.inference_mode():
+        expected = net(x)
+        with torch.autocast("cuda", dtype):
+            net.share_statistics([x])
+            found = net(x)
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 class TestGroupNorm:

@@ -60,6 +60,8 @@ class GroupNorm(nn.GroupNorm):
 
     def _remember(self, x: Tensor) -> Tensor:  # (B, C, *spatial)
         assert self.sums is not None
+        if x.device.type != "cpu":  # only there may weights be of another format than pixels
+            x = x.float()
         size = len(x), x.shape[1], x[0, 0].numel()
         y, mean, rstd = torch.native_group_norm(
             x, self.weight, self.bias, *size, self.num_groups, self.eps
