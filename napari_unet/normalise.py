@@ -43,12 +43,16 @@ PERCENTILES = (1.0, 99.0)
 
 def measure(image: Any, low: float = PERCENTILES[0], high: float = PERCENTILES[1]) -> Stats:
     """The percentiles of an image (C, *spatial); a large one is sampled in evenly spread blocks."""
-    pixels = spread_sample(image)
-    found = np.empty((2, len(pixels)))
-    for channel, values in enumerate(pixels):
-        finite = values[np.isfinite(values)]
-        found[:, channel] = np.percentile(finite, [low, high]) if finite.size else (0.0, 1.0)
-    return Stats(low=tuple(found[0].tolist()), high=tuple(found[1].tolist()))
+    ends = [_ends(values[np.isfinite(values)], low, high) for values in spread_sample(image)]
+    return Stats(low=tuple(first for first, _ in ends), high=tuple(last for _, last in ends))
+
+
+def _ends(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """Two percentiles; of a few spots on nothing, where these are the same, least and largest."""
+    if not values.size:
+        return 0.0, 1.0
+    first, last = np.percentile(values, [low, high]).tolist()
+    return (first, last) if first < last else (float(values.min()), float(values.max()))
 
 
 def outside(stats: Stats, seen: list[Stats]) -> bool:

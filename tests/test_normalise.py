@@ -66,6 +66,15 @@ class TestApply:
         image = np.full((1, 9, 9), value, np.float64)
         assert np.array_equal(measure(image).apply(image), np.full((1, 9, 9), -1))
 
+    def test_a_few_spots_on_nothing_keep_their_brightness(self):
+        image = np.zeros((1, 40, 40), np.uint8)
+        image[0, 3, :8] = [10, 50, 90, 130, 170, 210, 250, 255]
+
+        out = measure(image).apply(image)
+
+        assert out[0, 0, 0] == -1
+        assert (np.diff(out[0, 3, :8]) > 0).all()
+
     def test_extremes_are_cut_off_and_what_is_not_finite_filled(self):
         stats = Stats(low=(0,), high=(1,))
         out = stats.apply(np.array([[[1e9, -1e9, np.nan, np.inf, -np.inf]]]))
