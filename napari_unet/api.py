@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,15 +57,16 @@ def train(
     classes: Sequence[str] | None = None,
     objects: bool | None = None,
     slices: bool = False,
+    axes: str | None = None,
     watch: Watch | None = None,
     **settings: Any,
 ) -> Model:
     """Train a model on images and their masks: arrays, paths, or lists of them; or on a project.
 
     Masks are complete, 0 for background; with `sparse`, 0 is not labelled and 255 is background.
-    `objects` says that mask values are objects, not classes. `slices` trains a 2-D net on the
-    planes of stacks. `settings` are those of `TrainConfig`. With neither seconds nor steps,
-    training goes on until it no longer improves.
+    `objects` says whether mask values are objects or classes. `slices` trains a 2-D net on the
+    planes of stacks. `axes` are those of the images, such as "ZYX". `settings` are those of
+    `TrainConfig`. With neither seconds nor steps, training goes on until it no longer improves.
     """
     own = {"seconds": seconds, "steps": steps, "arch": arch, "device": device, "seed": seed}
     config = make_settings(TrainConfig, own | settings)
@@ -80,10 +82,16 @@ def train(
         )
     masks = read_masks(masks)
     pairs = zip(images, masks, strict=True)
-    loaded = [_load_pair(i, m, f"image {n}") for n, (i, m) in enumerate(pairs, 1)]
-    training_set, _ = make_training_set(
+    loaded = [_load_pair(i, m, axes, f"image {n}") for n, (i, m) in enumerate(pairs, 1)]
+    training_set, mapping = make_training_set(
         loaded, sparse=sparse, classes=classes, objects=objects, slices=slices, border=config.border
     )
+    if mapping.objects and objects is None and max(int(m.max()) for m in masks) <= MAX_CLASSES:
+        warnings.warn(
+            "The values of the masks are taken for objects of one class; give objects=True if they "
+            "are, or objects=False if each is a class.",
+            stacklevel=2,
+        )
     return finish(train_events(config, training_set, control, start=start), control, watch)
 
 
@@ -344,8 +352,10 @@ def _whole_numbers(mask: Any, what: str) -> np.ndarray:
     return mask if mask.dtype.kind in "iu" else mask.astype(np.int64)
 
 
-def _load_pair(image: Any, mask: np.ndarray, name: str) -> tuple[Image, np.ndarray]:
-    return _load_image(image, _axes_beside(image, mask.shape), name), mask
+def _load_pair(
+    image: Any, mask: np.ndarray, axes: str | None, name: str
+) -> tuple[Image, np.ndarray]:
+    return _load_image(image, axes or _axes_beside(image, mask.shape), name), mask
 
 
 def _load_image(image: Any, axes: str | None, name: str) -> Image:
@@ -364,11 +374,9 @@ def _axes_beside(image: Any, mask: tuple[int, ...]) -> str | None:
     spatial = {2: "YX", 3: "ZYX", 4: "TZYX"}[len(mask)]
     if shape == mask:
         return spatial
-    if shape[:-1] == mask:
-        return spatial + "C"
-    if shape[1:] == mask:
-        return "C" + spatial
-    return None
+    fitting = [(shape[:-1], spatial + "C"), (shape[1:], "C" + spatial)]
+    found = [axes for part, axes in fitting if part == mask]
+    return found[0] if len(found) == 1 else None
 
 
 def _axes_for(image: Any, model: Model) -> str | None:

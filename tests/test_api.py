@@ -203,14 +203,54 @@ def test_values_are_read_as_codes_classes_or_objects():
 def test_few_values_are_objects_if_said_so_and_many_are_not_if_denied():
     image = as_image(np.zeros((40, 40)))
     few = (np.arange(1600).reshape(40, 40) // 400).astype(np.uint16)
-    many = (np.arange(1600).reshape(40, 40) // 16).astype(np.uint16)
+    many = (np.arange(1600).reshape(40, 40) // 4).astype(np.uint16)
 
     training_set, mapping = make_training_set([(image, few)], objects=True)
 
     assert mapping.objects
     assert len(training_set.classes) == 1
-    with pytest.raises(BadInput, match="hold 100 different values, up to 99; at most 254 classes"):
+    with pytest.raises(BadInput, match="hold 400 different values, up to 399; at most 254 class"):
         make_training_set([(image, many)], objects=False)
+    assert len(make_training_set([(image, many // 4)], objects=False)[0].classes) == 99
+
+
+def test_values_that_have_names_keep_their_numbers():
+    sparing = np.zeros((40, 40), np.uint8)
+    sparing[5:9], sparing[20:30] = 10, 40
+    image = as_image(np.zeros((40, 40)))
+
+    training_set, _ = make_training_set([(image, sparing)], classes=[f"c{n}" for n in range(40)])
+
+    assert np.flatnonzero(training_set.counts).tolist() == [0, 10, 40]
+
+
+def test_what_could_be_objects_or_classes_is_told_of():
+    mask = np.zeros((40, 40), np.uint8)
+    for number in range(1, 5):
+        mask[number * 8 : number * 8 + 4, 4:36] = number
+    image = np.random.default_rng(0).normal(size=(40, 40))
+
+    with pytest.warns(UserWarning, match="taken for objects of one class; give objects=True"):
+        model = train(image, mask, steps=1)
+    assert model.card.rims
+    assert not train(image, mask, steps=1, objects=False).card.rims
+
+
+def test_the_axes_of_an_image_can_be_said():
+    image = np.random.default_rng(0).normal(size=(24, 32, 24))
+    mask = np.zeros((32, 24), np.uint8)
+    mask[:9] = 1
+
+    assert train(image, mask, steps=1, axes="CYX").card.net.in_channels == 24
+    with pytest.raises(BadInput, match="its image has"):
+        train(image, mask, steps=1, axes="YXC")
+
+
+def test_an_image_whose_axes_fit_its_mask_in_two_ways_is_refused():
+    image = np.random.default_rng(0).normal(size=(24, 24, 24))
+
+    with pytest.raises(BadInput, match="can be read in more than one way"):
+        train(image, np.ones((24, 24), np.uint8), steps=1)
 
 
 def test_values_that_have_names_are_no_objects():

@@ -650,6 +650,24 @@ def test_masks_are_compared_with_objects_as_what_is_no_background(tmp_path, caps
     assert "Dice   1.0000" in said.out
 
 
+def test_predicted_classes_in_one_piece_each_are_no_objects_where_the_truth_has_classes(
+    tmp_path, capsys
+):
+    found = np.zeros((40, 40), np.uint8)
+    for number in range(1, 5):
+        found[number * 8 : number * 8 + 4, 4:36] = number
+    truth = found.copy()
+    truth[8:12, 20] = 0  # class 1 in two pieces
+    for name, mask in (("found", found), ("truth", truth)):
+        Pillow.fromarray(mask).save(tmp_path / f"{name}.png")
+
+    main(["evaluate", str(tmp_path / "found.png"), str(tmp_path / "truth.png"), "--json"])
+
+    scores = json.loads(capsys.readouterr().out)["classes"]["dice"]
+    assert scores[0] == pytest.approx(2 * 31 / 63)
+    assert scores[1:] == [1, 1, 1]
+
+
 def test_codes_that_happen_to_be_missing_can_be_said(tmp_path, capsys):
     Pillow.fromarray(disk() * 2).save(tmp_path / "found.png")
     Pillow.fromarray(disk() * 255).save(tmp_path / "truth.png")

@@ -43,6 +43,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         of_truth = understand(truth, objects)
     if of_truth.objects:
         of_found = of_truth
+    elif of_found.objects:  # what looked like objects are classes in one piece each
+        of_found = understand(found, objects=False)
     n = max(of_found.n_classes, of_truth.n_classes)
     rows = []
     for (path, _), a, b in zip(paths, found, truth, strict=True):
