@@ -275,9 +275,7 @@ class Say:
 
 
 @one_thread()  # its products are small
-def fit(
-    net: PixelNet, rows: Tensor, labels: Tensor, random: torch.Generator, sparse: bool
-) -> None:
+def fit(net: PixelNet, rows: Tensor, labels: Tensor, random: torch.Generator, sparse: bool) -> None:
     """Learn annotation values (n,) from the values of the filters there (n, values)."""
     steps, spread = OF_STROKES if sparse else OF_MASKS
     net.mean, net.spread = rows.mean(0), rows.std(0) + 1e-4

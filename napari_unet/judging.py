@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +19,12 @@ from napari_unet.metrics import Matrix, Scores, confusion, dice_of, mean
 from napari_unet.models import Net
 from napari_unet.patches import gather, normalised
 from napari_unet.rims import without_rims
+from napari_unet.tiling import Tile, around
 
 EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
 PIECES = 4  # and at most twice so many in all, evenly spread
 LEAST_OF_CLASS = 500  # held-out pixels, without which a class is not judged
+GOLDEN = (math.sqrt(5) - 1) / 2  # of whose multiples the fractions are spread evenly
 LEAST_P = 1e-6  # of which a logarithm is taken
 # What is held out lies in images that were learned from; of others a net alone knows less.
 LEAD = 0.02  # in Dice, which it needs to be preferred to one that has a second opinion
@@ -74,13 +78,20 @@ class Judge:
         pieces_wanted: int,
         shares: Sequence[float] = (0.0,),
         view: View | None = None,
+        seconds: float = math.inf,
     ) -> dict[float, dict[str, Matrix]]:
-        """By share and item, how many held-out pixels of each class were taken for which."""
+        """By share and item, how many held-out pixels of each class were taken for which.
+
+        After so many seconds no further piece is looked at.
+        """
+        end = time.perf_counter() + seconds
         shares = list(dict.fromkeys(shares))
         tables: dict[float, dict[str, Matrix]] = {share: {} for share in shares}
         pieces = [(item, region) for item in items for region in self._pieces(item)]
         self.pixels = 0
-        for item, region in pieces[:: max(1, len(pieces) // pieces_wanted)]:
+        for item, region in _spread(pieces[:: max(1, len(pieces) // pieces_wanted)]):
+            if self.pixels and time.perf_counter() > end:
+                break
             found = self._confusions(net, item, region, shares, view)
             for share, table in zip(shares, found, strict=True):
                 known = tables[share]
@@ -101,14 +112,13 @@ class Judge:
     def _confusions(
         self, net: Net, item: Item, region: Region, shares: Sequence[float], view: View | None
     ) -> list[Matrix]:
-        pairs = list(zip(region, net.halo, strict=True))
-        wanted = [np.arange(s.start - h, s.stop + h) for s, h in pairs]
-        pixels = normalised(item, wanted)
+        axes = zip(region, item.annotation.shape, net.halo, net.stride, strict=True)
+        tile = Tile(tuple(around(*axis) for axis in axes), region)  # as in a prediction
+        pixels = normalised(item, [np.arange(s.start, s.stop) for s in tile.read])
         self.pixels += pixels[0].size
         with self.numerics.autocast():
             logits = net(self.numerics.send(pixels))[0]
-        logits = logits[(slice(None), *(slice(h, h + s.stop - s.start) for s, h in pairs))]
-        logits = logits.float().cpu()
+        logits = logits[(slice(None), *tile.inner)].float().cpu()
         advice = _logits_of(view, item, region, len(logits)) if any(shares) else logits
         return [self._confusion(torch.lerp(logits, advice, s), item, region) for s in shares]
 
@@ -119,6 +129,12 @@ class Judge:
             truth = np.where(truth == self.classes + 1, 1, truth)
         labels = (logits[0] > 0).long() if len(logits) == 1 else logits.argmax(0)
         return confusion(labels.numpy(), truth, self.classes)
+
+
+def _spread(pieces: list[tuple[Item, Region]]) -> list[tuple[Item, Region]]:
+    """In an order whose every beginning is spread over all."""
+    places = sorted(range(len(pieces)), key=lambda place: place * GOLDEN % 1)
+    return [pieces[place] for place in places]
 
 
 def _logits_of(view: View | None, item: Item, region: Region, number: int) -> Tensor:

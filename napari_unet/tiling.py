@@ -65,11 +65,15 @@ def _plan_axis(size: int, edge: int, halo: int, stride: int) -> list[tuple[slice
     step = math.ceil(size / math.ceil(size / edge) / stride) * stride
     out = []
     for start in range(0, size, step):
-        stop = min(start + step, size)
-        first = max(0, (start - halo) // stride * stride)
-        last = min(size, math.ceil((stop + halo) / stride) * stride)
-        out.append((slice(first, last), slice(start, stop)))
+        write = slice(start, min(start + step, size))
+        out.append((around(write, size, halo, stride), write))
     return out
+
+
+def around(part: slice, size: int, halo: int, stride: int) -> slice:
+    """What a net has to see of an axis to know a part of it as it knows the whole."""
+    first = max(0, (part.start - halo) // stride * stride)
+    return slice(first, min(size, math.ceil((part.stop + halo) / stride) * stride))
 
 
 def _middle(region: Region) -> list[float]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +47,11 @@ from napari_unet.threads import Threads
 WARM_UP = 10  # steps over which the rate rises
 COOL_DOWN = 0.3  # part of a budget over which the rate falls
 JUDGE_STEPS = 20  # between two looks at the held-out annotation, or more
+NOTHING_LABELLED = (
+    "Nothing is labelled in any image; paint some pixels of each class and some background, or "
+    "give complete masks."
+)
+ONLY_HELD_OUT = "All that is labelled is held out to judge by; let an image be learned from."
 TOO_LITTLE = (
     "None of the annotation can be held out without taking too much from training, so no score can "
     "be given; more images, or strokes further apart, allow one."
@@ -54,7 +60,9 @@ LEARNED_BEFORE = (
     "What is annotated was learned in an earlier run or is too little to be held out, so no score "
     "can be given; annotate another image."
 )
-MOST_PIECES = 100  # that the best weights are judged on at the end: a few seconds
+# What the best weights are judged on at the end; with so many steps wanted, however long it takes,
+# so that equal runs have equal scores.
+MOST_PIECES, MOST_SECONDS = 100, 3.0
 JUDGE_COST = 5  # so that they take about a twentieth of the time: a step costs 4 times as much
 BACKUP_STEPS = 50
 CHECKPOINT_SECONDS = 60
@@ -76,9 +84,13 @@ def train(
     from if it exists, and written at the end.
     """
     control = control or Control()
-    run = _Run(config, training_set, start, name)
+    saved = None
     if checkpoint is not None and checkpoint.exists():
-        run.load_checkpoint(checkpoint)
+        saved = read_checkpoint(checkpoint)
+        config = _in_its_format(config, saved[1])
+    run = _Run(config, training_set, start, name)
+    if checkpoint is not None and saved is not None:
+        run.go_on(checkpoint, *saved)
     with run.threads:
         yield from _loop(run, training_set, control, checkpoint)
 
@@ -87,6 +99,8 @@ def _loop(
     run: _Run, training_set: TrainingSet, control: Control, checkpoint: Path | None
 ) -> Iterator[Event]:
     yield from run.begin()
+    if run.knows_already:
+        yield run.peek()
     while not (control.stopped or run.spent or run.failed):
         if control.take_question():
             yield run.peek()
@@ -184,10 +198,7 @@ class _Run:
         """Look at the annotation for the first time."""
         notices = list(self.take_in_changes())
         if self.sampler.empty and not self._open_ended:
-            raise BadInput(
-                "Nothing is labelled in any image; paint some pixels of each class and some "
-                "background, or give complete masks."
-            )
+            raise BadInput(ONLY_HELD_OUT if self.set.counts.any() else NOTHING_LABELLED)
         items = self.set.items
         yield Started(
             str(self.numerics.device),
@@ -209,9 +220,12 @@ class _Run:
         self._be_patient_again()
         if first and self.config.holdout and not self.holdout.held(self.sampler.items):
             yield Noticed("held-out", LEARNED_BEFORE if self._learned else TOO_LITTLE)
-        counts = self.set.counts[: 1 + len(self.set.classes)].tolist()
-        for number, found in enumerate(counts):
-            if not found and any(counts):
+        number_of_kinds = 1 + len(self.set.classes)
+        learned, there = (n[:number_of_kinds] for n in (self.sampler.totals, self.set.counts))
+        for number in np.flatnonzero(learned == 0).tolist():
+            if there[number]:
+                yield Noticed("class", self._only_held_out(number))
+            elif there.any():
                 yield Noticed("class", self._nowhere(number))
 
     def _refresh_adviser(self, now: bool = False) -> None:
@@ -280,7 +294,7 @@ class _Run:
         self._judged = (self.sampler.version, self.step + pause)
         self._judged_with = adviser
         dice = mean(classes)
-        if dice is None or not all(bool(torch.isfinite(p).all()) for p in average.parameters()):
+        if dice is None or not _finite(average.state_dict()):
             return
         self.say.judge(share)
         # What a few steps have learned may score well where it was learned, and nowhere else.
@@ -308,6 +322,7 @@ class _Run:
                 MOST_PIECES,
                 (self.say.possible(self.say.best),),
                 self.adviser.view,
+                math.inf if self.config.steps else MOST_SECONDS,
             ).values()
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
@@ -331,6 +346,8 @@ class _Run:
         pending, self._pending = self._pending, None
         if pending is not None:
             yield self._look_at(*pending)
+        if not _finite(self.learner.average.state_dict()):  # the last step's loss is read too late
+            yield self._roll_back()
         if checkpoint is not None:
             yield from self.save_checkpoint(checkpoint)
         self._refresh_adviser(now=True)
@@ -349,6 +366,11 @@ class _Run:
         share = self.say.now(self.step)
         self._guessed = share == 1
         return Peeked(self.step, self._model(self.step, None, share))
+
+    @property
+    def knows_already(self) -> bool:
+        """Whether there is an answer before the first step."""
+        return self.say.now(self.step) > 0
 
     @property
     def guess_is_old(self) -> bool:
@@ -440,7 +462,7 @@ class _Run:
         if step % BACKUP_STEPS == 0:
             # The step after this one has been taken already, and may be the one that diverged.
             backup = self.learner.weights()
-            if all(bool(torch.isfinite(w).all()) for part in backup for w in part.values()):
+            if all(map(_finite, backup)):
                 self._backup, self._backed_up_at, self._rollbacks = backup, step, 0
         return Stepped(step, self.seconds, loss, self.learner.pixels)
 
@@ -482,6 +504,13 @@ class _Run:
             raise BadInput(why)
         self.failed = True
         return Noticed(kind, f"{why} The best so far is kept.")
+
+    def _only_held_out(self, number: int) -> str:
+        what = f"Class {number} '{self.set.classes[number - 1].name}'" if number else "Background"
+        return (
+            f"{what} is labelled only where it is held out to judge by, and is not learned; paint "
+            "some of it elsewhere."
+        )
 
     def _nowhere(self, number: int) -> str:
         if number == 0:
@@ -557,11 +586,12 @@ class _Run:
         except BadInput as error:  # a full disk must not cost what has been learned
             yield Noticed("checkpoint", str(error))
 
-    def load_checkpoint(self, path: Path) -> None:
+    def go_on(self, path: Path, tensors: Weights, state: dict[str, Any]) -> None:
         """Go on where a checkpoint left off."""
-        tensors, state = read_checkpoint(path)
         if state.get("for") != self._identity:
-            raise BadInput(f"{path} is a checkpoint of another network; give another file.")
+            raise BadInput(
+                f"{path} is a checkpoint of another network or number format; give another file."
+            )
         sizes = state.get("sizes", {})
         for item in self.set.items:
             if sizes.get(item.name, [*item.annotation.shape]) != [*item.annotation.shape]:
@@ -593,6 +623,20 @@ class _Run:
         self._losses = tuple(state["losses"])
         self._judged = (-1, state["judged"][1])  # the annotation may be another
         self._backup, self._backed_up_at = self.learner.weights(), self.step
+
+
+def _finite(weights: Weights) -> bool:
+    return all(bool(torch.isfinite(w).all()) for w in weights.values())
+
+
+def _in_its_format(config: TrainConfig, state: dict[str, Any]) -> TrainConfig:
+    """The number format of a checkpoint, where any would do: a self-test may choose another now."""
+    try:
+        _, precision = state["for"]
+        found = TrainConfig.model_validate(config.model_dump() | {"precision": precision})
+    except (KeyError, TypeError, ValueError):
+        return config
+    return found if config.precision == "auto" else config
 
 
 def _identify(item: Item) -> str:

@@ -14,12 +14,14 @@ import torch
 from napari_unet import adviser, learner, training
 from napari_unet.adviser import FIRST_GUESS, TOGETHER, TRUSTED
 from napari_unet.annotation import TrainingSet
-from napari_unet.config import BACKGROUND, TrainConfig, class_table
-from napari_unet.device import choose_numerics
+from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
+from napari_unet.device import Numerics, choose_numerics
 from napari_unet.holdout import HoldOut
 from napari_unet.inference import predict
 from napari_unet.judging import Judge
 from napari_unet.library import load_model
+from napari_unet.metrics import confusion
+from napari_unet.models import build
 from napari_unet.normalise import measure
 from napari_unet.patches import item_stats
 from napari_unet.run import (
@@ -247,6 +249,23 @@ class TestLiveAnnotation:
         (notice,) = [e for e in of(Noticed, events) if e.kind == "class"]
         assert "Class 2 'class 2' is nowhere labelled" in notice.message
 
+    def test_says_when_a_class_is_only_where_it_is_held_out(self):
+        training_set = make_set(2, classes=2)
+        image, mask = discs(7)
+        training_set.add("judged", image, 2 * mask, complete=True, role="hold out")
+
+        (notice,) = [e for e in of(Noticed, run(training_set, steps=1)) if e.kind == "class"]
+
+        assert "Class 2 'class 2' is labelled only where it is held out" in notice.message
+
+    def test_with_nothing_to_learn_from_but_what_is_held_out_there_is_no_run(self):
+        training_set = TrainingSet(class_table(1))
+        image, mask = discs(0)
+        training_set.add("judged", image, mask, complete=True, role="hold out")
+
+        with pytest.raises(BadInput, match="All that is labelled is held out"):
+            run(training_set, steps=1)
+
     def test_nothing_labelled_is_refused_when_there_is_a_budget(self):
         training_set = TrainingSet(class_table(1))
         training_set.add("empty", discs(0)[0])
@@ -345,14 +364,12 @@ class TestHints:
         assert len(losses) == 80
         assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
-    def test_at_first_the_classifier_of_pixels_answers_then_the_net(self, tmp_path):
+    def test_before_the_first_step_the_classifier_answers_then_the_net(self, tmp_path):
         training_set, control = strokes(), Control()
         image, mask = discs(0)
         found = {}
         for event in train(TrainConfig(**TINY), training_set, control):
-            if isinstance(event, Stepped) and event.step == 1:  # the net comes unasked
-                control.ask()
-            if isinstance(event, Peeked):
+            if isinstance(event, Peeked):  # unasked
                 found[event.step] = event.model
                 if len(found) == 2:
                     control.stop()
@@ -363,7 +380,7 @@ class TestHints:
                     event.model.save(tmp_path / "model")
         assert [model.card.net.pixels for model in found.values()] == [1, TOGETHER]
         assert load_model(tmp_path / "model").card.net.pixels == 1
-        assert [*found][1] == FIRST_GUESS
+        assert [*found] == [0, FIRST_GUESS]
 
     @pytest.mark.parametrize(("given", "balanced"), [(strokes, True), (make_set, False)])
     def test_classes_are_balanced_while_little_is_painted(self, monkeypatch, given, balanced):
@@ -394,7 +411,9 @@ class TestHints:
         assert model.card.net.pixels
         monkeypatch.setattr(adviser, "fit", None)  # not to be called
         monkeypatch.setattr(learner, "hint_loss", None)
-        last = run(strokes(), steps=2, second_opinion=False)[-1].last
+        events = run(strokes(), steps=2, second_opinion=False)
+        assert not any(isinstance(event, Peeked) for event in events), "a net without a step"
+        last = events[-1].last
         assert last.card.net.pixels == 0
         config = TrainConfig(steps=2, second_opinion=False, **TINY)
         last = [*train(config, strokes(), start=model)][-1].last
@@ -414,9 +433,8 @@ class TestHints:
         annotation = np.where(np.stack(masks), 1, BACKGROUND).astype(np.uint8)
         annotation[:, 20:] = 0
         training_set.add("stack", np.stack(planes, 1), annotation)
-        control, shares = Control(), {}
-        control.ask()
-        for event in train(TrainConfig(steps=FIRST_GUESS + 1, **TINY), training_set, control):
+        shares = {}
+        for event in train(TrainConfig(steps=FIRST_GUESS + 1, **TINY), training_set):
             if isinstance(event, Peeked):
                 shares[event.step] = event.model.card.net.pixels
         assert shares == {0: 1, FIRST_GUESS: 0}
@@ -434,7 +452,7 @@ class TestHints:
         holdout.update(training_set.items)
 
         class Sees:
-            halo = (0, 0)
+            halo, stride = (0, 0), (1, 1)
 
             def __call__(self, x):
                 return net * 4 * x.sign()
@@ -491,6 +509,20 @@ class TestCheckpoint:
 
         with pytest.raises(BadInput, match="is no checkpoint of training"):
             list(train(TrainConfig(steps=1, **TINY), make_set(), checkpoint=path))
+
+    def test_going_on_keeps_the_number_format_whatever_a_self_test_finds(
+        self, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "run.safetensors"
+        list(train(TrainConfig(steps=1, **TINY), make_set(), checkpoint=path))
+        other = Numerics(torch.device("cpu"), torch.bfloat16, channels_last=True)
+        monkeypatch.setattr("napari_unet.device._fastest", lambda *_: other)
+        config = TrainConfig(steps=2, **TINY | {"precision": "auto"})
+
+        rest = list(train(config, make_set(), checkpoint=path))
+
+        assert of(Started, rest)[0].precision == "float32"
+        assert of(Started, [*train(config, make_set())])[0].precision == "bfloat16"
 
     def test_a_checkpoint_of_another_net_is_refused(self, tmp_path):
         path = tmp_path / "run.safetensors"
@@ -707,6 +739,47 @@ class TestLateTrouble:
 
         assert isinstance(event, Trained)
         assert event.model.weights
+
+    def test_the_last_look_at_what_is_held_out_ends_after_its_time(self, monkeypatch):
+        looked = []
+        real = Judge._confusions
+
+        def spy(self, net, item, region, *rest):
+            looked.append((item.name, region))
+            return real(self, net, item, region, *rest)
+
+        monkeypatch.setattr(Judge, "_confusions", spy)
+        training_set, holdout = make_set(6), HoldOut(0.5, (0, 0), 0)
+        holdout.update(training_set.items)
+        judge = Judge(holdout, choose_numerics("cpu", "float32"), 1, 2)
+        judge.edge = 32
+        net = build(NetConfig(width=4, depth=2)).eval()
+
+        judge.tables(net, training_set.items, 1000, seconds=0)
+        assert len(looked) == 1, "one piece at least"
+        judge.tables(net, training_set.items, 1000)
+        every = looked[1:]
+        assert len(every) == len(set(map(str, every))) > 8
+        assert len({name for name, _ in every[:3]}) == 3, "any beginning is spread over all"
+
+    def test_what_is_held_out_is_seen_as_in_a_prediction(self):
+        """At the ends of an image there is nothing more, not the image mirrored."""
+        training_set, holdout = make_set(), HoldOut(0.2, (0, 0), 0)
+        holdout.update(training_set.items)
+        judge = Judge(holdout, choose_numerics("cpu", "float32"), 1, 2)
+        item, region = training_set.items[0], (slice(0, 40), slice(50, 96))
+        holdout.windows[item.name] = [region]
+        torch.manual_seed(0)
+        net = build(NetConfig(arch="simple", width=4, depth=2)).eval()
+        with torch.no_grad():
+            pixels = torch.from_numpy(item_stats(item).apply(item.image))[None]
+            net.last.bias -= net(pixels).mean()  # or it would say the same everywhere
+            whole = net(pixels)[0, 0, :40, 50:] > 0
+
+        ((table,),) = [t.values() for t in judge.tables(net, (item,), 9).values()]
+
+        assert table.tolist() == confusion(whole.numpy(), item.annotation[region], 1).tolist()
+        assert 0 < whole.float().mean() < 1
 
     def test_a_slide_is_judged_where_it_is_held_out_and_read_nowhere_else(self):
         class Slide:
