@@ -159,10 +159,11 @@ def test_training_tells_machines_in_lines_of_json(tmp_path, capsys):
     events = lines_of_json(capsys.readouterr().out)
     kinds = [event["event"] for event in events]
     assert kinds[0] == "started"
-    assert kinds[-1] == "trained"
+    assert kinds[-2:] == ["trained", "written"]
     assert [e["step"] for e in events if e["event"] == "stepped"] == [1, 2, 3]
     assert events[0]["images"] == 2
-    assert events[-1]["reason"] == "steps"
+    assert events[-2]["reason"] == "steps"
+    assert events[-1]["path"] == str((tmp_path / "m.zip").resolve())
     assert load_model(tmp_path / "m.zip").card.name == "m"
 
 
@@ -318,7 +319,7 @@ def test_ctrl_c_keeps_the_best_and_says_where_it_is(tmp_path):
     assert process.returncode == 0, said
     assert "Stopping; the best so far is kept" in said
     assert said.splitlines()[-1] == f"The model is in {model.resolve()}"
-    last = lines_of_json(out)[-1]
+    last = lines_of_json(out)[-2]
     assert (last["event"], last["reason"]) == ("trained", "stopped")
     assert load_model(model).card.current.steps >= 0
 
@@ -577,6 +578,22 @@ def test_ctrl_c_while_predicting_leaves_whole_masks_only(trained, tmp_path, monk
     assert status == 130
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.tif"]
     assert f"the masks of the images before b.png are in {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_nested_net_is_asked_at_a_shallower_head(tmp_path):
+    images, masks = write_pairs(tmp_path)
+    model = str(tmp_path / "model")
+    main(["train", images, masks, "--out", model, *TINY, "--arch", "nested"])
+
+    found = []
+    for head in ([], ["--head", "1"]):
+        out = tmp_path / f"out{len(head)}"
+        assert (
+            main(["predict", model, images, "--out", str(out), *FAST, "--probabilities", *head])
+            == 0
+        )
+        found.append(tifffile.imread(next(out.glob("*prob*"))))
+    assert not np.array_equal(*found)
 
 
 # ---- evaluate

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_unet.library import Model
 
 
-PREDICT_FLAGS = ("tile", "flips", "device", "precision", "probabilities", "uncertainty")
+PREDICT_FLAGS = ("tile", "head", "flips", "device", "precision", "probabilities", "uncertainty")
 FORMATS = tuple(suffix[1:] for suffix in MASKS)
 
 

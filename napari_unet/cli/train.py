@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,10 @@ def _train(arguments: argparse.Namespace) -> int:
                 f"Training was {why} before its first step and no model was written; give it "
                 "more time."
             )
-        say(f"The model is in {_saved(model, arguments.out).resolve()}{_earlier(model)}")
+        path = _saved(model, arguments.out).resolve()
+        say(f"The model is in {path}{_earlier(model)}")
+        if arguments.json:
+            print(json.dumps({"event": "written", "path": str(path)}), flush=True)
     return 0
 
 
