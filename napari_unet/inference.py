@@ -29,7 +29,7 @@ from napari_unet.models.pixels import HIDDEN
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.rims import without_rims
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
-from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows, zeros
+from napari_unet.tiling import Tile, around, fit_edges, plan_tiles, spread_windows, zeros
 
 # Memory that the activations of one tile may take; of a CUDA GPU, a third of what is free.
 # In a volume halos weigh more than anything; in a plane, smaller activations are sooner in place.
@@ -55,11 +55,13 @@ def predict(
     control: Control | None = None,
     target: Target | None = None,
     stats: Stats | None = None,
+    region: Region | None = None,
 ) -> Iterator[Event]:
     """Predict an image (C, *spatial), numpy or lazy; the last event holds the result.
 
     A 2-D model takes a stack (C, T, Z, Y, X) plane by plane. After a stop, tiles that were not
-    reached hold 0. `stats` are the intensities of the whole of which the image is a part.
+    reached hold 0. `stats` are the intensities of the whole of which the image is a part. Of a
+    `region` (*spatial) only that is predicted, and is what it would be in the whole.
     """
     config, control = config or PredictConfig(), control or Control()
     check_image(model, image)
@@ -75,22 +77,23 @@ def predict(
     ndim = model.card.net.ndim
     numerics = choose_numerics(choose_device(config.device, ndim), config.precision, ndim)
     runner = _Runner(model, numerics, config)
-    edges = (config.tile,) * ndim if config.tile else runner.fit(tuple(image.shape[-ndim:]))
+    region = region or tuple(slice(0, n) for n in image.shape[1:])
     while True:
         try:
-            yield from _all_planes(runner, image, stats, config, control, target, edges)
+            yield from _all_planes(runner, image, stats, config, control, target, region)
             break
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
         free_memory(numerics.device)
-        edges = tuple(max(1, edge // 2) for edge in edges)
-        if max(edges) < 16:
+        runner.halvings += 1
+        edge = max(runner.edges(region[-ndim:], image.shape[-ndim:]))
+        if edge < 16:
             raise BadInput(
                 f"There is not enough memory on {numerics.device} for even a small tile; close "
                 "other programs or use another device."
             )
-        yield Noticed("memory", f"Memory ran out; going on with tiles of {max(edges)} pixels.")
+        yield Noticed("memory", f"Memory ran out; going on with tiles of {edge} pixels.")
     yield Predicted(
         target.labels, target.probabilities, target.uncertainty, control.stopped, target.rims
     )
@@ -133,13 +136,15 @@ def _all_planes(
     config: PredictConfig,
     control: Control,
     target: Target,
-    edges: tuple[int, ...],
+    region: Region,
 ) -> Iterator[Event]:
     ndim = runner.ndim
-    lead, spatial = tuple(image.shape[1:-ndim]), tuple(image.shape[-ndim:])
-    tiles = runner.plan(spatial, edges, config.focus[-ndim:] if config.focus else None)
-    total, done = len(tiles) * math.prod(lead), 0
-    for plane in _planes(lead, config.focus):
+    spatial, focus = tuple(image.shape[-ndim:]), config.focus[-ndim:] if config.focus else None
+    halo, stride, flat = runner.net.halo, runner.net.stride, region[-ndim:]
+    tiles = plan_tiles(spatial, runner.edges(flat, spatial), halo, stride, focus, flat)
+    planes = _planes(region[:-ndim], config.focus)
+    total, done = len(tiles) * len(planes), 0
+    for plane in planes:
 
         def read(region: Region, plane: tuple[int, ...] = plane) -> np.ndarray:
             return stats.apply(np.asarray(image[(slice(None), *plane, *region)]))
@@ -160,8 +165,8 @@ def _all_planes(
             yield Tiled(done, total, (*(slice(p, p + 1) for p in plane), *tile.write))
 
 
-def _planes(lead: tuple[int, ...], focus: tuple[int, ...] | None) -> list[tuple[int, ...]]:
-    planes = list(itertools.product(*map(range, lead)))
+def _planes(lead: Region, focus: tuple[int, ...] | None) -> list[tuple[int, ...]]:
+    planes = list(itertools.product(*(range(s.start, s.stop) for s in lead)))
     if focus is not None and lead:
         middle = focus[: len(lead)]
         planes.sort(key=lambda p: math.dist(p, middle))
@@ -190,7 +195,8 @@ class _Runner:
     def __init__(self, model: Model, numerics: Numerics, config: PredictConfig) -> None:
         self.numerics = numerics
         self.net: Net = numerics.place(copy.deepcopy(model.net))
-        self.flips, self.rims = config.flips, model.card.rims
+        self.flips, self.rims, self._tile = config.flips, model.card.rims, config.tile
+        self.halvings = 0  # of the edges of tiles, when memory ran out
         if config.head is not None:
             if not isinstance(self.net, NestedUNet):
                 raise BadInput(f"Model '{model.card.name}' has one head; choose none.")
@@ -200,29 +206,32 @@ class _Runner:
     def ndim(self) -> int:
         return self.net.config.ndim
 
-    def fit(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The edges of the largest tiles whose activations fit in the memory meant for them."""
+    def edges(self, region: Region, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The edges of the largest tiles that fit in the memory, or those that were asked for."""
+        edges = (self._tile,) * self.ndim if self._tile else self._fitting(region, shape)
+        return tuple(max(1, edge // 2**self.halvings) for edge in edges)
+
+    def _fitting(self, region: Region, shape: tuple[int, ...]) -> tuple[int, ...]:
+        axes = zip(region, shape, self.net.halo, self.net.stride, strict=True)
+        extent = tuple(s.stop - s.start for s in (around(*axis) for axis in axes))
         device = self.numerics.device
         if device.type == "cuda":
             limit = torch.cuda.mem_get_info(device)[0] / 3
         else:
             limit = TILE_BYTES[self.ndim]
-        return fit_edges(shape, self.net.halo, limit / memory_per_pixel(self.net, self.numerics))
-
-    def plan(
-        self, shape: tuple[int, ...], edges: tuple[int, ...], focus: tuple[int, ...] | None
-    ) -> list[Tile]:
-        return plan_tiles(shape, edges, self.net.halo, self.net.stride, focus)
+        return fit_edges(extent, self.net.halo, limit / memory_per_pixel(self.net, self.numerics))
 
     @torch.inference_mode()
     def net_for(
         self, shape: tuple[int, ...], tiles: list[Tile], read: Callable[[Region], np.ndarray]
     ) -> Net:
-        """The net for one plane or volume: over several tiles, its statistics are shared."""
-        if len(tiles) == 1 or self.net.tile_independent:
+        """The net for one plane or volume: tiles share their statistics, those of the whole."""
+        whole = tuple(slice(0, n) for n in shape)
+        if self.net.tile_independent or [tile.read for tile in tiles] == [whole]:
             return self.net
-        net = copy.deepcopy(self.net)
-        windows = spread_windows(shape, SHARED_EDGE[self.ndim], SHARED_WINDOWS, SHARED_MARGIN)
+        net, windows = copy.deepcopy(self.net), [whole]
+        if any(n > edge for n, edge in zip(shape, self.edges(whole, shape), strict=True)):
+            windows = spread_windows(shape, SHARED_EDGE[self.ndim], SHARED_WINDOWS, SHARED_MARGIN)
         with self.numerics.autocast():
             net.share_statistics(self.numerics.send(read(window)) for window in windows)
         return net

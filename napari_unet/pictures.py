@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.annotation import Region
 from napari_unet.normalise import Stats, measure
-from napari_unet.tiling import Tile
+from napari_unet.tiling import Tile, around
 
 RGB = 3
 
@@ -151,9 +151,5 @@ def widened(
 ) -> Region:
     """A region with as much around it as a net sees, beginning where the net's poolings do."""
     lead = len(region) - len(halo)
-    around = zip(region[lead:], shape[lead:], halo, stride, strict=True)
-    wide = (
-        slice(max(0, (r.start - h) // s * s), min(n, -(-(r.stop + h) // s) * s))
-        for r, n, h, s in around
-    )
-    return (*region[:lead], *wide)
+    axes = zip(region[lead:], shape[lead:], halo, stride, strict=True)
+    return (*region[:lead], *(around(*axis) for axis in axes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -14,9 +14,9 @@ from napari_unet import heap
 from napari_unet.annotation import Region
 from napari_unet.config import Frozen, PredictConfig, SegClass
 from napari_unet.io import plain_name
-from napari_unet.pictures import Picture, widened
+from napari_unet.pictures import Picture
 from napari_unet.run import BadInput, Control, Event, Predicted
-from napari_unet.tiling import Tile, zeros
+from napari_unet.tiling import zeros
 
 if TYPE_CHECKING:
     from napari_unet.library import Model
@@ -130,34 +130,11 @@ def _segment_one(
     result.classes = model.card.classes
     result.ndim, result.smallest = model.card.net.ndim, model.card.smallest
     _make_room(result, model, config)
-    whole = tuple(slice(0, n) for n in picture.shape)
-    region = task.region or whole
-    read = widened(region, picture.shape, model.net.halo, model.net.stride)
-    pixels = picture.pixels if read == whole else picture.pixels[(slice(None), *read)]
-    inner = Tile(read, region).inner[-model.net.config.ndim :]
-    arrays = (result.labels, result.probabilities, result.uncertainty, result.rims)
-    target = Target(*(None if a is None else _Window(a[(..., *region)], inner) for a in arrays))
-    for event in predict(model, pixels, config, control, target, picture.stats):
+    target = Target(result.labels, result.probabilities, result.uncertainty, result.rims)
+    stats, region = picture.stats, task.region
+    for event in predict(model, picture.pixels, config, control, target, stats, region):
         if not isinstance(event, Predicted):
             yield event
-
-
-class _Window:
-    """A region to be written to, of which more than it is predicted."""
-
-    def __init__(self, array: np.ndarray, inner: Region) -> None:
-        self._array, self._inner = array, inner
-
-    def __setitem__(self, place: tuple[Any, ...], values: Any) -> None:
-        n = len(self._inner)
-        here, there = [], []
-        for s, i in zip(place[-n:], self._inner, strict=True):
-            first, last = max(s.start, i.start), min(s.stop, i.stop)
-            if first >= last:
-                return
-            here.append(slice(first - s.start, last - s.start))
-            there.append(slice(first - i.start, last - i.start))
-        self._array[(*place[:-n], *there)] = values[(..., *here)]
 
 
 def _make_room(result: Result, model: Model, config: PredictConfig) -> None:

@@ -37,9 +37,14 @@ def plan_tiles(
     halo: tuple[int, ...],
     stride: tuple[int, ...],
     focus: tuple[int, ...] | None = None,
+    region: Region | None = None,
 ) -> list[Tile]:
-    """Tiles that cover an image, about equal in size; those around the focus come first."""
-    rows = [_plan_axis(*axis) for axis in zip(shape, edge, halo, stride, strict=True)]
+    """Tiles that cover an image, or a region of it, about equal in size.
+
+    Those around the focus come first.
+    """
+    parts = region or tuple(slice(0, n) for n in shape)
+    rows = [_plan_axis(*axis) for axis in zip(parts, shape, edge, halo, stride, strict=True)]
     tiles = []
     for axes in itertools.product(*rows):
         read, write = zip(*axes, strict=True)
@@ -60,18 +65,21 @@ def fit_edges(shape: tuple[int, ...], halo: tuple[int, ...], limit: float) -> tu
         cuts[edges.index(max(edges))] += 1
 
 
-def _plan_axis(size: int, edge: int, halo: int, stride: int) -> list[tuple[slice, slice]]:
-    # Tiles begin at multiples of the net's stride, or its poolings would fall differently.
-    step = math.ceil(size / math.ceil(size / edge) / stride) * stride
+def _plan_axis(
+    part: slice, size: int, edge: int, halo: int, stride: int
+) -> list[tuple[slice, slice]]:
+    length = part.stop - part.start
+    step = math.ceil(length / math.ceil(length / edge) / stride) * stride
     out = []
-    for start in range(0, size, step):
-        write = slice(start, min(start + step, size))
+    for start in range(part.start, part.stop, step):
+        write = slice(start, min(start + step, part.stop))
         out.append((around(write, size, halo, stride), write))
     return out
 
 
 def around(part: slice, size: int, halo: int, stride: int) -> slice:
     """What a net has to see of an axis to know a part of it as it knows the whole."""
+    # It begins at a multiple of the net's stride, or its poolings would fall differently.
     first = max(0, (part.start - halo) // stride * stride)
     return slice(first, min(size, math.ceil((part.stop + halo) / stride) * stride))
 

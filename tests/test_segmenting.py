@@ -138,9 +138,27 @@ class TestPart:
         result = new_result(Picture("p", Lazy()))
         measured = result.picture.stats and sum(reads)
 
-        segmented(make_model(), Task(result, slices((7, 8), (100, 130), (50, 90))))
+        part = Task(result, slices((7, 8), (100, 130), (50, 90)))
+        segmented(make_model(), part, config=CONFIG.model_copy(update={"tile": None}))
 
         assert sum(reads) - measured < 70 * 80
+
+    @pytest.mark.parametrize("tile", [4096, 128])
+    def test_of_a_net_with_statistics_is_the_same_part_too(self, tile):
+        """Whether it is asked for the whole in one tile or in several."""
+        torch.manual_seed(0)
+        net = build(NetConfig(arch="compact", width=8, depth=2)).eval()
+        weights = {k: 8 * v if k.startswith("last") else v for k, v in net.state_dict().items()}
+        card = Card(name="m", net=net.config, classes=class_table(1), axes="CYX")
+        model, config = Model(card, weights), ALL.model_copy(update={"tile": tile})
+        part, whole = make_result(300, 200), make_result(300, 200)
+
+        segmented(model, Task(part, slices((20, 61), (90, 133))), config=config)
+        segmented(model, Task(whole), config=config)
+
+        here = (..., slice(20, 61), slice(90, 133))
+        assert np.allclose(part.probabilities[here], whole.probabilities[here], atol=1e-4)
+        assert whole.probabilities[here].std() > 0.01
 
     def test_is_added_to_what_is_known_in_the_same_arrays(self):
         model, result = make_model(), make_result(40, 50)
