@@ -1,8 +1,9 @@
-"""Memory that the process keeps while large tensors come and go, where its allocator is glibc's."""
+"""How much memory there is, and what is kept of it while large tensors come and go."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,15 @@ USUAL = {TRIMMED: 2**26, MAPPED: 2**25, MAPPINGS: 2**16}
 
 _lock = Lock()
 _inside = 0
+
+
+def installed() -> int | None:
+    """Bytes of memory of this machine; None where it does not say."""
+    if sys.platform == "win32":
+        kilobytes = ctypes.c_ulonglong()
+        found = ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
+        return 1024 * kilobytes.value if found else None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from napari_unet.tiling import zeros
 
 if TYPE_CHECKING:
     from napari_unet.library import Model
+
+
+OBJECT_BYTES = 105  # that numbering the objects of a plane or volume takes for each of its pixels
 
 
 class ObjectConfig(Frozen):
@@ -95,6 +99,8 @@ def segment(
     with heap.kept():
         for task in tasks:
             try:
+                if objects is not None:
+                    check_room_for_objects(task.result.picture, loaded.card.net.ndim)
                 yield from _segment_one(loaded, task, config, control)
             except BadInput as error:
                 refused.append(error)
@@ -156,11 +162,24 @@ def _make_room(result: Result, model: Model, config: PredictConfig) -> None:
         result.uncertainty = None
 
 
+def check_room_for_objects(picture: Picture, ndim: int) -> None:
+    """Refuse a plane or volume whose objects take more memory to number than there is."""
+    need, there = OBJECT_BYTES * math.prod(picture.shape[-ndim:]), heap.installed()
+    if there is not None and need > there:
+        size = " x ".join(map(str, picture.shape[-ndim:]))
+        raise BadInput(
+            f"Numbering the objects of '{picture.name}', {size} pixels, takes about "
+            f"{need / 2**30:.0f} GiB of memory and this machine has {there / 2**30:.0f}; crop the "
+            "image, or leave the objects out."
+        )
+
+
 def part(result: Result, config: ObjectConfig, control: Control | None = None) -> None:
     """Number the objects of a result, plane after plane or volume after volume, unless stopped."""
     from napari_unet.instances import split_objects
 
     ndim = result.ndim
+    check_room_for_objects(result.picture, ndim)
     objects = zeros(result.labels.shape, np.uint32)
     p = result.probabilities
     foreground = p[0] if p is not None and len(p) == 1 else None

@@ -62,3 +62,7 @@ def test_the_system_gets_it_back_afterwards(counted):
     assert counted["kept"] > 2**25
     assert counted["given back"] < 2**24
     assert counted["after"] >= 16
+
+
+def test_a_machine_says_how_much_memory_it_has():
+    assert 2**28 < heap.installed() < 2**50

@@ -451,6 +451,21 @@ def test_one_image_that_cannot_be_segmented_stops_no_others():
     assert tasks[2].result.labels.any()
 
 
+def test_objects_that_memory_has_no_room_for_are_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr("napari_unet.heap.installed", lambda: 100 * 40 * 50)
+    large, small = make_result(40, 50, name="large"), make_result(30, 50, name="small")
+    tasks = [Task(large), Task(small)]
+
+    events = segment(make_model(), tasks, CONFIG, Control(), SPLIT)
+    with pytest.raises(BadInput, match="1 of 2 images was left out: Numbering the objects of 'lar"):
+        list(events)
+
+    assert not large.labels.any()
+    assert small.objects is not None
+    segmented(make_model(), Task(large))
+    assert large.labels.any(), "the mask alone has room"
+
+
 def test_another_model_leaves_nothing_of_the_one_before_under_its_names():
     first, second, result = make_model(), make_model(), make_result(2, 30, 40)
     second.card = second.card.model_copy(update={"classes": class_table(["membrane"])})
