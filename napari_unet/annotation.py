@@ -298,9 +298,10 @@ def understand(masks: Sequence[np.ndarray], objects: bool | None = None, named: 
     if objects:
         return Mapping({}, objects=True)
     guess = guess_mapping(values)
-    # Numbers of classes that have names are kept, also where masks lack some of the classes.
-    limit = named if named > 1 else MAX_CLASSES if guess.objects and objects is False else 0
-    if values and values[0] >= 0 and values[-1] <= limit:
+    limit = named if named > 1 else 0
+    if guess.objects and objects is False:
+        limit = limit or MAX_CLASSES
+    if values and values[0] >= 0 and values[-1] <= limit:  # class numbers: keep them, gaps and all
         return Mapping({v: v for v in values})
     if guess.objects and (objects is False or named > 1):
         raise BadInput(

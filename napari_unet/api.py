@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from napari_unet import heap, sharing
-from napari_unet.annotation import Mapping, TrainingSet, mask_values, understand
+from napari_unet.annotation import MANY_VALUES, Mapping, TrainingSet, mask_values, understand
 from napari_unet.config import (
     BACKGROUND,
     MAX_CLASSES,
@@ -86,7 +86,8 @@ def train(
     training_set, mapping = make_training_set(
         loaded, sparse=sparse, classes=classes, objects=objects, slices=slices, border=config.border
     )
-    if mapping.objects and objects is None and max(int(m.max()) for m in masks) <= MAX_CLASSES:
+    doubtful = mapping.objects and objects is None and not classes
+    if doubtful and len(mask_values(masks)) <= MANY_VALUES:
         warnings.warn(
             "The values of the masks are taken for objects of one class; give objects=True if they "
             "are, or objects=False if each is a class.",

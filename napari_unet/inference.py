@@ -140,14 +140,14 @@ def _all_planes(
 ) -> Iterator[Event]:
     ndim = runner.ndim
     spatial, focus = tuple(image.shape[-ndim:]), config.focus[-ndim:] if config.focus else None
-    halo, stride, flat = runner.net.halo, runner.net.stride, region[-ndim:]
-    tiles = plan_tiles(spatial, runner.edges(flat, spatial), halo, stride, focus, flat)
+    halo, stride, inside = runner.net.halo, runner.net.stride, region[-ndim:]
+    tiles = plan_tiles(spatial, runner.edges(inside, spatial), halo, stride, focus, inside)
     planes = _planes(region[:-ndim], config.focus)
     total, done = len(tiles) * len(planes), 0
     for plane in planes:
 
-        def read(region: Region, plane: tuple[int, ...] = plane) -> np.ndarray:
-            return stats.apply(np.asarray(image[(slice(None), *plane, *region)]))
+        def read(part: Region, plane: tuple[int, ...] = plane) -> np.ndarray:
+            return stats.apply(np.asarray(image[(slice(None), *plane, *part)]))
 
         net = runner.net_for(spatial, tiles, read)
         for tile in tiles:
@@ -201,6 +201,7 @@ class _Runner:
             if not isinstance(self.net, NestedUNet):
                 raise BadInput(f"Model '{model.card.name}' has one head; choose none.")
             self.net.head = config.head
+        self._most = self._room() / memory_per_pixel(self.net, numerics)  # pixels of a tile
 
     @property
     def ndim(self) -> int:
@@ -208,18 +209,21 @@ class _Runner:
 
     def edges(self, region: Region, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The edges of the largest tiles that fit in the memory, or those that were asked for."""
-        edges = (self._tile,) * self.ndim if self._tile else self._fitting(region, shape)
-        return tuple(max(1, edge // 2**self.halvings) for edge in edges)
-
-    def _fitting(self, region: Region, shape: tuple[int, ...]) -> tuple[int, ...]:
         axes = zip(region, shape, self.net.halo, self.net.stride, strict=True)
-        extent = tuple(s.stop - s.start for s in (around(*axis) for axis in axes))
+        read = tuple(s.stop - s.start for s in (around(*axis) for axis in axes))
+        edges = fit_edges(read, self.net.halo, self._most)
+        if self._tile:
+            edges = (self._tile,) * self.ndim
+        pairs = zip(edges, region, strict=True)
+        return tuple(max(1, min(e, s.stop - s.start) // 2**self.halvings) for e, s in pairs)
+
+    def _room(self) -> float:
+        """Bytes that the activations of a tile may take."""
         device = self.numerics.device
-        if device.type == "cuda":
-            limit = torch.cuda.mem_get_info(device)[0] / 3
-        else:
-            limit = TILE_BYTES[self.ndim]
-        return fit_edges(extent, self.net.halo, limit / memory_per_pixel(self.net, self.numerics))
+        if device.type != "cuda":
+            return TILE_BYTES[self.ndim]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + unused) / 3
 
     @torch.inference_mode()
     def net_for(

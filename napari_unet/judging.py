@@ -82,15 +82,16 @@ class Judge:
     ) -> dict[float, dict[str, Matrix]]:
         """By share and item, how many held-out pixels of each class were taken for which.
 
-        After so many seconds no further piece is looked at.
+        After so many seconds no more pieces are looked at than for a sample.
         """
         end = time.perf_counter() + seconds
         shares = list(dict.fromkeys(shares))
         tables: dict[float, dict[str, Matrix]] = {share: {} for share in shares}
         pieces = [(item, region) for item in items for region in self._pieces(item)]
         self.pixels = 0
-        for item, region in _spread(pieces[:: max(1, len(pieces) // pieces_wanted)]):
-            if self.pixels and time.perf_counter() > end:
+        wanted = _spread(pieces[:: max(1, len(pieces) // pieces_wanted)])
+        for number, (item, region) in enumerate(wanted):
+            if number >= 2 * PIECES and time.perf_counter() > end:
                 break
             found = self._confusions(net, item, region, shares, view)
             for share, table in zip(shares, found, strict=True):

@@ -11,14 +11,13 @@ import numpy as np
 
 from napari_unet.config import PredictConfig
 from napari_unet.pictures import View
-from napari_unet.run import Control, Event, Peeked, Predicted
+from napari_unet.run import Control, Event, Peeked, Predicted, Started
 
 if TYPE_CHECKING:
     from napari_unet.library import Model
 
 SHARE = 0.12  # of the time, at most, in which training waits for a look
 SOONEST = 1.0  # seconds between two looks while training
-FIRST_STEP = 1  # by then the strokes have been seen
 PATIENCE = 0.6  # seconds that one look may take: beyond, only the middle of the view is predicted
 FIRST_PIXELS = {2: 2**20, 3: 2**18}  # of the first look, before the speed is known
 MOST_REACH = {2: 1024, 3: 16}  # pixels around the view that are read; a volume's all would be slow
@@ -58,7 +57,7 @@ class Look:
     def due(self, step: int) -> bool:
         """Whether to look now: something is new, and training has had its share of the time."""
         view = self.view
-        if not self.on or view is None or step < FIRST_STEP or self._seen == (step, *view.key):
+        if not self.on or view is None or self._seen == (step, *view.key):
             return False
         return self._clock() - self._since >= max(SOONEST, self._cost / SHARE)
 
@@ -117,13 +116,14 @@ def watched(
     events: Iterator[Event], control: Control, look: Look, config: PredictConfig
 ) -> Iterator[Event]:
     """The events of training, and between them what it makes of the view."""
-    step = 0
+    step, knows_something = 0, False
     for event in events:
         yield event
         step = getattr(event, "step", step)
+        knows_something |= step > 0 or (isinstance(event, Started) and event.first_guess)
         if isinstance(event, Peeked):
             seen = look.at(event.model, event.step, config)
             if seen is not None:
                 yield seen
-        elif look.due(step):
+        elif knows_something and look.due(step):
             control.ask()

@@ -18,8 +18,8 @@ SAMPLE_PIXELS = 1_000_000
 class Stats(Frozen):
     """The low and high intensity of each channel of one image."""
 
-    low: tuple[float, ...] = Field(description="First percentile of each channel")
-    high: tuple[float, ...] = Field(description="99th percentile of each channel")
+    low: tuple[float, ...] = Field(description="First percentile of each channel, about")
+    high: tuple[float, ...] = Field(description="99th percentile of each channel, about")
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels (C, ...) with the low at -1 and the high at 1, as float32."""
@@ -48,11 +48,15 @@ def measure(image: Any, low: float = PERCENTILES[0], high: float = PERCENTILES[1
 
 
 def _ends(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Two percentiles; of a few spots on nothing, where these are the same, least and largest."""
+    """Two percentiles; where they are the same, as of a few spots on nothing, also of the rest."""
     if not values.size:
         return 0.0, 1.0
     first, last = np.percentile(values, [low, high]).tolist()
-    return (first, last) if first < last else (float(values.min()), float(values.max()))
+    rest = values[values != first] if first == last else values[:0]
+    if not rest.size:
+        return first, last
+    lowest, highest = np.percentile(rest, [low, high]).tolist()
+    return min(first, lowest), max(first, highest)
 
 
 def outside(stats: Stats, seen: list[Stats]) -> bool:

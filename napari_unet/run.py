@@ -72,6 +72,7 @@ class Started(Event):
     images: int
     labelled: int
     held_out: int
+    first_guess: bool = False  # whether there is an answer before the first step
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from napari_unet.library import Model
 
 
-OBJECT_BYTES = 105  # that numbering the objects of a plane or volume takes for each of its pixels
+# Memory that numbering objects takes for each pixel of a plane or volume, and parting them.
+NUMBERED_BYTES, PARTED_BYTES = 35, 105
 
 
 class ObjectConfig(Frozen):
@@ -100,7 +101,7 @@ def segment(
         for task in tasks:
             try:
                 if objects is not None:
-                    check_room_for_objects(task.result.picture, loaded.card.net.ndim)
+                    check_room(task.result.picture, loaded.card.net.ndim, objects)
                 yield from _segment_one(loaded, task, config, control)
             except BadInput as error:
                 refused.append(error)
@@ -162,14 +163,15 @@ def _make_room(result: Result, model: Model, config: PredictConfig) -> None:
         result.uncertainty = None
 
 
-def check_room_for_objects(picture: Picture, ndim: int) -> None:
+def check_room(picture: Picture, ndim: int, config: ObjectConfig) -> None:
     """Refuse a plane or volume whose objects take more memory to number than there is."""
-    need, there = OBJECT_BYTES * math.prod(picture.shape[-ndim:]), heap.installed()
+    each = PARTED_BYTES if config.split else NUMBERED_BYTES
+    need, there = each * math.prod(picture.shape[-ndim:]), heap.installed()
     if there is not None and need > there:
         size = " x ".join(map(str, picture.shape[-ndim:]))
         raise BadInput(
             f"Numbering the objects of '{picture.name}', {size} pixels, takes about "
-            f"{need / 2**30:.0f} GiB of memory and this machine has {there / 2**30:.0f}; crop the "
+            f"{need / 2**30:.1f} GiB of memory and this machine has {there / 2**30:.1f}; crop the "
             "image, or leave the objects out."
         )
 
@@ -179,7 +181,7 @@ def part(result: Result, config: ObjectConfig, control: Control | None = None) -
     from napari_unet.instances import split_objects
 
     ndim = result.ndim
-    check_room_for_objects(result.picture, ndim)
+    check_room(result.picture, ndim, config)
     objects = zeros(result.labels.shape, np.uint32)
     p = result.probabilities
     foreground = p[0] if p is not None and len(p) == 1 else None

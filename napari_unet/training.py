@@ -87,10 +87,10 @@ def train(
     saved = None
     if checkpoint is not None and checkpoint.exists():
         saved = read_checkpoint(checkpoint)
-        config = _in_its_format(config, saved[1])
+        config = _in_its_format(config, training_set.ndim, saved[1])
     run = _Run(config, training_set, start, name)
     if checkpoint is not None and saved is not None:
-        run.go_on(checkpoint, *saved)
+        run.load_checkpoint(checkpoint, *saved)
     with run.threads:
         yield from _loop(run, training_set, control, checkpoint)
 
@@ -99,8 +99,6 @@ def _loop(
     run: _Run, training_set: TrainingSet, control: Control, checkpoint: Path | None
 ) -> Iterator[Event]:
     yield from run.begin()
-    if run.knows_already:
-        yield run.peek()
     while not (control.stopped or run.spent or run.failed):
         if control.take_question():
             yield run.peek()
@@ -207,12 +205,13 @@ class _Run:
             len(items),
             int(self.set.counts.sum()),
             self.holdout.held(items),
+            self.say.now(self.step) > 0,
         )
         yield from notices
 
     def take_in_changes(self) -> Iterator[Event]:
         """See what was painted since the last step."""
-        first = self.sampler.version < 0
+        first, there = self.sampler.version < 0, self.set.counts
         painted = self.sampler.refresh(self.step)
         self._refresh_adviser()
         if not painted:
@@ -220,8 +219,7 @@ class _Run:
         self._be_patient_again()
         if first and self.config.holdout and not self.holdout.held(self.sampler.items):
             yield Noticed("held-out", LEARNED_BEFORE if self._learned else TOO_LITTLE)
-        number_of_kinds = 1 + len(self.set.classes)
-        learned, there = (n[:number_of_kinds] for n in (self.sampler.totals, self.set.counts))
+        learned = self.sampler.totals[: 1 + len(self.set.classes)]
         for number in np.flatnonzero(learned == 0).tolist():
             if there[number]:
                 yield Noticed("class", self._only_held_out(number))
@@ -312,7 +310,7 @@ class _Run:
         return self.jury.score(self.learner.average, self.sampler.items, shares, self.adviser.view)
 
     def _judge_the_best(self) -> dict[str, float]:
-        """By image, on all that was held out of it, not on a sample; pooled, the model's score."""
+        """By image, on as much of what was held out as there is time for; pooled, the score."""
         assert self.best is not None
         self.learner.average.load_state_dict(self.best)
         try:
@@ -346,7 +344,7 @@ class _Run:
         pending, self._pending = self._pending, None
         if pending is not None:
             yield self._look_at(*pending)
-        if not _finite(self.learner.average.state_dict()):  # the last step's loss is read too late
+        if not _finite(self.learner.average.state_dict()):  # of the last update there is no loss
             yield self._roll_back()
         if checkpoint is not None:
             yield from self.save_checkpoint(checkpoint)
@@ -366,11 +364,6 @@ class _Run:
         share = self.say.now(self.step)
         self._guessed = share == 1
         return Peeked(self.step, self._model(self.step, None, share))
-
-    @property
-    def knows_already(self) -> bool:
-        """Whether there is an answer before the first step."""
-        return self.say.now(self.step) > 0
 
     @property
     def guess_is_old(self) -> bool:
@@ -508,8 +501,8 @@ class _Run:
     def _only_held_out(self, number: int) -> str:
         what = f"Class {number} '{self.set.classes[number - 1].name}'" if number else "Background"
         return (
-            f"{what} is labelled only where it is held out to judge by, and is not learned; paint "
-            "some of it elsewhere."
+            f"{what} is labelled only in or near what is held out to judge by, and is not learned; "
+            "paint some of it elsewhere."
         )
 
     def _nowhere(self, number: int) -> str:
@@ -586,11 +579,12 @@ class _Run:
         except BadInput as error:  # a full disk must not cost what has been learned
             yield Noticed("checkpoint", str(error))
 
-    def go_on(self, path: Path, tensors: Weights, state: dict[str, Any]) -> None:
+    def load_checkpoint(self, path: Path, tensors: Weights, state: dict[str, Any]) -> None:
         """Go on where a checkpoint left off."""
         if state.get("for") != self._identity:
             raise BadInput(
-                f"{path} is a checkpoint of another network or number format; give another file."
+                f"{path} is a checkpoint of another network, device or number format; give another "
+                "file."
             )
         sizes = state.get("sizes", {})
         for item in self.set.items:
@@ -607,7 +601,8 @@ class _Run:
     @property
     def _identity(self) -> list[Any]:
         """What must be the same for a checkpoint to be gone on from."""
-        return [self.learner.net.config.model_dump_json(), self.numerics.name]
+        net, numerics = self.learner.net, self.numerics
+        return [net.config.model_dump_json(), numerics.name, numerics.device.type]
 
     def _restore(self, tensors: Weights, state: dict[str, Any]) -> None:
         self.learner.restore(tensors, state["learner"])
@@ -629,14 +624,15 @@ def _finite(weights: Weights) -> bool:
     return all(bool(torch.isfinite(w).all()) for w in weights.values())
 
 
-def _in_its_format(config: TrainConfig, state: dict[str, Any]) -> TrainConfig:
-    """The number format of a checkpoint, where any would do: a self-test may choose another now."""
-    try:
-        _, precision = state["for"]
-        found = TrainConfig.model_validate(config.model_dump() | {"precision": precision})
-    except (KeyError, TypeError, ValueError):
-        return config
-    return found if config.precision == "auto" else config
+def _in_its_format(config: TrainConfig, ndim: int, state: dict[str, Any]) -> TrainConfig:
+    """With the number format of a checkpoint, should a self-test of the CPU choose another now."""
+    device = choose_device(config.device, ndim)
+    before = state.get("for")
+    for precision in ("float32", "bfloat16") if config.precision == "auto" else ():
+        same = isinstance(before, list) and before[1:] == [precision, device.type]
+        if same and device.type == "cpu" and choose_numerics(device, ndim=ndim).name != precision:
+            return config.model_copy(update={"precision": precision})
+    return config
 
 
 def _identify(item: Item) -> str:

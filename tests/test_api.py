@@ -233,6 +233,7 @@ def test_what_could_be_objects_or_classes_is_told_of():
     with pytest.warns(UserWarning, match="taken for objects of one class; give objects=True"):
         model = train(image, mask, steps=1)
     assert model.card.rims
+    assert train(image, mask, steps=1, classes=["nucleus"]).card.rims, "without a warning"
     assert not train(image, mask, steps=1, objects=False).card.rims
 
 

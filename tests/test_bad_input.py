@@ -500,7 +500,7 @@ CASES = [
             root,
             safetensors.torch.save({"state": torch.tensor([*b'{"for": 1}'], dtype=torch.uint8)}),
         ),
-        r"state is a checkpoint of another network or number format; give another file",
+        r"state is a checkpoint of another network, device or number format; give another file",
     ),
     Case(
         "checkpoint of nothing",

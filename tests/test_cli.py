@@ -683,6 +683,25 @@ def test_predicted_classes_in_one_piece_each_are_no_objects_where_the_truth_has_
     assert scores[1:] == [1, 1, 1]
 
 
+def test_numbered_objects_are_compared_with_a_plain_mask(tmp_path, capsys):
+    Pillow.fromarray(cut(disk(), 10)).save(tmp_path / "found.png")
+    Pillow.fromarray((cut(disk(), 10) > 0) * np.uint8(255)).save(tmp_path / "truth.png")
+
+    main(["evaluate", str(tmp_path / "found.png"), str(tmp_path / "truth.png"), "--json"])
+
+    assert json.loads(capsys.readouterr().out)["classes"]["dice"] == [1.0]
+
+
+def test_many_numbered_objects_are_no_truth_of_several_classes(tmp_path, capsys):
+    Pillow.fromarray(disk() * 2).save(tmp_path / "found.png")
+    Pillow.fromarray(np.arange(1600, dtype=np.uint8).reshape(40, 40) % 100).save(
+        tmp_path / "truth.png"
+    )
+
+    assert main(["evaluate", str(tmp_path / "found.png"), str(tmp_path / "truth.png")]) == 2
+    assert "say that the values are objects, or map them" in capsys.readouterr().err
+
+
 def test_codes_that_happen_to_be_missing_can_be_said(tmp_path, capsys):
     Pillow.fromarray(disk() * 2).save(tmp_path / "found.png")
     Pillow.fromarray(disk() * 255).save(tmp_path / "truth.png")

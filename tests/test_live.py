@@ -14,10 +14,10 @@ from napari_unet import inference
 from napari_unet.cards import Card
 from napari_unet.config import NetConfig, PredictConfig, class_table
 from napari_unet.library import Model
-from napari_unet.live import FIRST_STEP, PATIENCE, SHARE, SOONEST, Look, Seen, can_show, watched
+from napari_unet.live import PATIENCE, SHARE, SOONEST, Look, Seen, can_show, watched
 from napari_unet.models import build
 from napari_unet.pictures import Picture, View
-from napari_unet.run import Control, Noticed, Peeked, Predicted, Stepped
+from napari_unet.run import Control, Noticed, Peeked, Predicted, Started, Stepped
 
 CONFIG = PredictConfig(device="cpu", precision="float32")
 
@@ -204,9 +204,6 @@ def takes(seconds: float, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class TestPacing:
-    def test_not_before_there_is_something_to_see(self, look):
-        assert [look.due(step) for step in (0, FIRST_STEP - 1, FIRST_STEP)] == [False, False, True]
-
     def test_not_when_turned_off_or_without_a_view(self, look):
         look.on = False
         off = look.due(50)
@@ -341,6 +338,16 @@ class TestWatched:
         assert (seen.step, seen.view) == (11, look.view)
         # What is asked for at an event is known when the next one is drawn.
         assert asked == [False, False, True, False, False, False]
+
+    @pytest.mark.parametrize("guess", [False, True])
+    def test_asks_before_the_first_step_where_there_is_an_answer_by_then(self, look, guess):
+        control = Control()
+        started = Started("cpu", "float32", 1, 1, 1, 0, first_guess=guess)
+        told = watched(iter([started, stepped(0)]), control, look, CONFIG)
+
+        next(told), next(told)  # what is asked for at an event is known when the next is drawn
+
+        assert control.take_question() == guess
 
     def test_asks_nothing_while_it_is_off(self, look):
         look.on = False

@@ -75,6 +75,14 @@ class TestApply:
         assert out[0, 0, 0] == -1
         assert (np.diff(out[0, 3, :8]) > 0).all()
 
+    def test_a_hot_pixel_does_not_hide_the_spots(self):
+        image = np.zeros((1, 400, 400), np.uint16)
+        image[0, 3, :300], image[0, 9, 9] = 200, 65535
+
+        out = measure(image).apply(image)
+
+        assert out[0, 3, 0] - out[0, 0, 0] > 1
+
     def test_extremes_are_cut_off_and_what_is_not_finite_filled(self):
         stats = Stats(low=(0,), high=(1,))
         out = stats.apply(np.array([[[1e9, -1e9, np.nan, np.inf, -np.inf]]]))

@@ -374,9 +374,7 @@ class TestTraining:
         model = events[-1].model
         assert session.model is session.newest is model
         assert (model.card.name, model.card.classes) == ("mine", class_table(["cell"]))
-        (guess,), (last,) = models
-        assert (guess.card.current.steps, guess.card.net.pixels) == (0, 1), "before the first step"
-        assert last is model
+        assert models == [(model,)]
 
     def test_needs_something_painted(self, session):
         session.add(make_picture("p", 20, 20), np.zeros((20, 20), np.uint8))

@@ -18,7 +18,7 @@ from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics
 from napari_unet.holdout import HoldOut
 from napari_unet.inference import predict
-from napari_unet.judging import Judge
+from napari_unet.judging import PIECES, Judge
 from napari_unet.library import load_model
 from napari_unet.metrics import confusion
 from napari_unet.models import build
@@ -38,7 +38,7 @@ from napari_unet.run import (
     Trained,
     Woke,
 )
-from napari_unet.training import train
+from napari_unet.training import MOST_PIECES, MOST_SECONDS, train
 
 TINY = {"width": 4, "depth": 2, "patch": 32, "batch": 4, "device": "cpu", "precision": "float32"}
 
@@ -256,7 +256,7 @@ class TestLiveAnnotation:
 
         (notice,) = [e for e in of(Noticed, run(training_set, steps=1)) if e.kind == "class"]
 
-        assert "Class 2 'class 2' is labelled only where it is held out" in notice.message
+        assert "Class 2 'class 2' is labelled only in or near what is held out" in notice.message
 
     def test_with_nothing_to_learn_from_but_what_is_held_out_there_is_no_run(self):
         training_set = TrainingSet(class_table(1))
@@ -368,8 +368,11 @@ class TestHints:
         training_set, control = strokes(), Control()
         image, mask = discs(0)
         found = {}
+        control.ask()
         for event in train(TrainConfig(**TINY), training_set, control):
-            if isinstance(event, Peeked):  # unasked
+            if isinstance(event, Started):
+                assert event.first_guess
+            if isinstance(event, Peeked):  # the net comes unasked
                 found[event.step] = event.model
                 if len(found) == 2:
                     control.stop()
@@ -412,7 +415,7 @@ class TestHints:
         monkeypatch.setattr(adviser, "fit", None)  # not to be called
         monkeypatch.setattr(learner, "hint_loss", None)
         events = run(strokes(), steps=2, second_opinion=False)
-        assert not any(isinstance(event, Peeked) for event in events), "a net without a step"
+        assert not of(Started, events)[0].first_guess, "of a net without a step"
         last = events[-1].last
         assert last.card.net.pixels == 0
         config = TrainConfig(steps=2, second_opinion=False, **TINY)
@@ -433,8 +436,9 @@ class TestHints:
         annotation = np.where(np.stack(masks), 1, BACKGROUND).astype(np.uint8)
         annotation[:, 20:] = 0
         training_set.add("stack", np.stack(planes, 1), annotation)
-        shares = {}
-        for event in train(TrainConfig(steps=FIRST_GUESS + 1, **TINY), training_set):
+        control, shares = Control(), {}
+        control.ask()
+        for event in train(TrainConfig(steps=FIRST_GUESS + 1, **TINY), training_set, control):
             if isinstance(event, Peeked):
                 shares[event.step] = event.model.card.net.pixels
         assert shares == {0: 1, FIRST_GUESS: 0}
@@ -755,12 +759,46 @@ class TestLateTrouble:
         judge.edge = 32
         net = build(NetConfig(width=4, depth=2)).eval()
 
-        judge.tables(net, training_set.items, 1000, seconds=0)
-        assert len(looked) == 1, "one piece at least"
         judge.tables(net, training_set.items, 1000)
-        every = looked[1:]
-        assert len(every) == len(set(map(str, every))) > 8
+        every = looked.copy()
+        judge.tables(net, training_set.items, 1000, seconds=0)
+        assert len(every) == len(set(map(str, every))) > 2 * PIECES
+        assert looked[len(every) :] == every[: 2 * PIECES], "no fewer than of a sample"
         assert len({name for name, _ in every[:3]}) == 3, "any beginning is spread over all"
+
+    @pytest.mark.parametrize(
+        ("budget", "limit"), [({"steps": 25}, np.inf), ({"seconds": 1}, MOST_SECONDS)]
+    )
+    def test_only_with_so_many_steps_the_last_look_takes_as_long_as_it_takes(
+        self, monkeypatch, budget, limit
+    ):
+        found = []
+        real = Judge.tables
+
+        def spy(self, net, items, pieces, shares, view, seconds=np.inf):
+            if pieces == MOST_PIECES:
+                found.append(seconds)
+            return real(self, net, items, pieces, shares, view, seconds)
+
+        monkeypatch.setattr(Judge, "tables", spy)
+        run(make_set(6), **budget)
+        assert found == [limit]
+
+    def test_a_last_update_that_diverges_is_taken_back(self, monkeypatch):
+        real = learner.Learner.learn
+
+        def diverging(self, part_of_rate):
+            loss = real(self, part_of_rate)
+            if self.step == 3:
+                for weight in self.average.parameters():
+                    weight.fill_(np.inf)
+            return loss
+
+        monkeypatch.setattr(learner.Learner, "learn", diverging)
+        events = run(make_set(), steps=3, holdout=0)
+
+        assert [e.kind for e in of(Noticed, events)][-1] == "diverged"
+        assert all(bool(torch.isfinite(w).all()) for w in events[-1].last.weights.values())
 
     def test_what_is_held_out_is_seen_as_in_a_prediction(self):
         """At the ends of an image there is nothing more, not the image mirrored."""

@@ -39,12 +39,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         of_truth = parse_map(arguments.map)
     else:
         # Several predicted classes would not be those of objects.
-        objects = arguments.objects or (None if of_found.n_classes == 1 else False)
-        of_truth = understand(truth, objects)
+        of_truth = understand(truth, arguments.objects or None, of_found.n_classes)
     if of_truth.objects:
         of_found = of_truth
-    elif of_found.objects:  # what looked like objects are classes in one piece each
-        of_found = understand(found, objects=False)
+    elif of_found.objects and of_truth.n_classes > 1:  # they are classes, in one piece each
+        of_found = understand(found, named=of_truth.n_classes)
     n = max(of_found.n_classes, of_truth.n_classes)
     rows = []
     for (path, _), a, b in zip(paths, found, truth, strict=True):

@@ -29,7 +29,8 @@ def _preparation(card: Card) -> str:
 The scaling is part of this package's description (scale_range, scale_linear, clip), so programs
 that follow it take the image as it is. napari-unet itself takes the percentiles of an image of
 more than a million pixels from evenly spread blocks, takes those of a plane from its whole stack,
-and reads what is not a number as -1; apart from that, both are the same.
+those of the rest where nearly all pixels have one value, and reads what is not a number as -1;
+apart from that, both are the same.
 
 The test image is made up: a picture of nuclei with the intensities of the first training image."""
 
