@@ -275,6 +275,7 @@ class Progress:
         if all(counts):
             self._drop("class")
         if before is not None and before != counts:
+            self._drop("not-learned")  # if it still holds it is said again
             pairs = zip_longest(before, counts, fillvalue=0)
             self._weigh_anew(any(now and not was for was, now in pairs))
 
@@ -443,6 +444,10 @@ def _class_without_strokes(progress: Progress, painted: _Painted) -> str | None:
     return f"{_listed(missing)} {have} no strokes; paint a few, or remove {them} from the classes."
 
 
+def _not_learned(progress: Progress, painted: _Painted) -> str | None:
+    return progress.notices.get("not-learned")
+
+
 def _no_number(progress: Progress, painted: _Painted) -> str | None:
     message = progress.notices.get("diverged")
     if message is None or progress.reason == "failed":
@@ -576,6 +581,7 @@ RULES: tuple[tuple[Rule, frozenset[Phase]], ...] = (
     (_nothing_painted, ALWAYS),
     (_no_background, ALWAYS),
     (_class_without_strokes, ALWAYS),
+    (_not_learned, HEALTH),
     (_no_number, HEALTH),
     (_loss_rising, HEALTH),
     (_loss_stuck, HEALTH),

@@ -100,7 +100,7 @@ class Scored(Event):
 class Noticed(Event):
     """Something the user should know, in a sentence."""
 
-    kind: Literal["held-out", "memory", "diverged", "class", "range", "checkpoint"]
+    kind: Literal["held-out", "memory", "diverged", "class", "not-learned", "range", "checkpoint"]
     message: str
 
 

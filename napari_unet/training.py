@@ -222,7 +222,7 @@ class _Run:
         learned = self.sampler.totals[: 1 + len(self.set.classes)]
         for number in np.flatnonzero(learned == 0).tolist():
             if there[number]:
-                yield Noticed("class", self._only_held_out(number))
+                yield Noticed("not-learned", self._only_held_out(number))
             elif there.any():
                 yield Noticed("class", self._nowhere(number))
 

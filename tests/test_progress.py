@@ -28,6 +28,7 @@ from napari_unet.run import (
 
 PIXELS = 65_536
 HELD_OUT = "Too little is annotated to hold any of it out."
+KINDS = ["held-out", "memory", "diverged", "class", "not-learned", "range", "checkpoint"]
 COUNTS, NAMES = (9000, 6000, 4000), ("cell", "nucleus")
 
 
@@ -332,6 +333,15 @@ class TestNotices:
         assert "class" in missing
         assert "class" not in progress.notices
 
+    def test_what_is_only_held_out_is_told_until_something_is_painted(self):
+        progress = told([started(), stepped(1), Noticed("not-learned", "Class 1 is not learned.")])
+
+        first = progress.advice((9, 9, 9), NAMES)
+        then = progress.advice((9, 9, 12), NAMES)
+
+        assert first == ["Class 1 is not learned."]
+        assert then != first
+
 
 NOTHING = "Nothing is painted yet; choose a class and paint a few strokes in the image."
 NO_BACKGROUND = "No background is painted; paint a few strokes of it where no class is."
@@ -624,7 +634,9 @@ plausible = st.one_of(
     st.builds(Woke, numbers),
     st.builds(
         Noticed,
-        st.sampled_from(["held-out", "memory", "diverged", "class", "range", "checkpoint"]),
+        st.sampled_from(
+            ["held-out", "memory", "diverged", "class", "not-learned", "range", "checkpoint"]
+        ),
         st.text(max_size=20),
     ),
     st.builds(Predicted, st.none(), st.none(), st.none(), st.booleans()),

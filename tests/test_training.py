@@ -254,8 +254,9 @@ class TestLiveAnnotation:
         image, mask = discs(7)
         training_set.add("judged", image, 2 * mask, complete=True, role="hold out")
 
-        (notice,) = [e for e in of(Noticed, run(training_set, steps=1)) if e.kind == "class"]
+        events = run(training_set, steps=1)
 
+        (notice,) = [e for e in of(Noticed, events) if e.kind == "not-learned"]
         assert "Class 2 'class 2' is labelled only in or near what is held out" in notice.message
 
     def test_with_nothing_to_learn_from_but_what_is_held_out_there_is_no_run(self):
