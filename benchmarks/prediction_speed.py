@@ -61,12 +61,12 @@ def tiles_of(model: Model, image: np.ndarray, config: PredictConfig) -> Counter[
     seen: Counter[tuple[int, ...]] = Counter()
 
     def note(_net: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        seen[tuple(inputs[0].shape[2:])] += not inputs[0].is_meta  # those are for planning only
+        seen[tuple(inputs[0].shape[2:])] += 1
 
     hook = model.net.register_forward_pre_hook(note)  # the engine's copy of the net has it too
     run(model, image, config)
     hook.remove()
-    return +seen
+    return seen
 
 
 def forward(net: torch.nn.Module, x: torch.Tensor, numerics: Numerics) -> None:

@@ -269,9 +269,10 @@ def memory_per_pixel(net: Net, numerics: Numerics) -> float:
         filters = values * 3 * 4  # in float32, three times while they are put in order
         if numerics.device.type != "cpu":  # where all pixels pass at once
             filters += size * (values + 2 * HIDDEN)
-    return max(size * activations(net), filters)
+    return max(0 if net.config.pixels == 1 else size * activations(net), filters)
 
 
+@torch.inference_mode()
 def activations(net: Net) -> float:
     """Numbers per input pixel that are in memory at once, about half of all that are computed."""
     edges = [2 * s for s in net.stride]
@@ -281,9 +282,11 @@ def activations(net: Net) -> float:
         nonlocal counted
         counted += output.numel()
 
-    twin = copy.deepcopy(net).to("meta")
-    for module in twin.modules():
-        if isinstance(module, torch.nn.modules.conv._ConvNd):
-            module.register_forward_hook(count)
-    twin(torch.empty(1, net.config.in_channels, *edges, device="meta"))
+    # A few pixels are sooner computed than PyTorch has loaded what it needs to only follow shapes.
+    convolutions = [m for m in net.modules() if isinstance(m, torch.nn.modules.conv._ConvNd)]
+    hooks = [m.register_forward_hook(count) for m in convolutions]
+    device = next(net.parameters()).device
+    net.heads(torch.zeros(1, net.config.in_channels, *edges, device=device))
+    for hook in hooks:
+        hook.remove()
     return counted / math.prod(edges)
