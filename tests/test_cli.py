@@ -451,7 +451,7 @@ def test_instances_are_numbered(more, trained, tmp_path, monkeypatch):
     mask = np.zeros((40, 40), np.uint8)
     mask[2:8, 2:8] = mask[20:30, 20:30] = mask[2:8, 30:36] = 1
 
-    def predict(_model, _image, _config, _control, target, _stats):
+    def predict(_model, _image, _config, _control, target, *_rest):
         target.labels[0:40, 0:40] = mask
         if target.probabilities is not None:
             target.probabilities[:, 0:40, 0:40] = mask[None]
