@@ -50,6 +50,7 @@ class Sampler:
         self._sums: dict[tuple[str, int], np.ndarray] = {}
         self._since = 0
         self.totals = np.zeros(0, np.int64)  # trainable pixels of background and each class
+        self.labelled = self.totals  # all that are labelled
         self.sparse = False  # whether the annotation is, all images together
         self._class_odds = np.zeros(0)
         self._item_odds: list[np.ndarray] = []  # for each class
@@ -73,6 +74,7 @@ class Sampler:
             self._make_room(item)
             if before >= 0:
                 self._fresh[item.name][item.touched > before] = step
+        self.labelled = self.set.counts
         # Painting goes on meanwhile: odds that belong together come from one copy.
         self._counts = {i.name: i.counts * (self.role(i) == TRAIN) for i in self.items}
         counts = np.array([c.reshape(len(c), -1).sum(1) for c in self._counts.values()])

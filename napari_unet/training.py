@@ -211,7 +211,7 @@ class _Run:
 
     def take_in_changes(self) -> Iterator[Event]:
         """See what was painted since the last step."""
-        first, there = self.sampler.version < 0, self.set.counts
+        first = self.sampler.version < 0
         painted = self.sampler.refresh(self.step)
         self._refresh_adviser()
         if not painted:
@@ -219,8 +219,8 @@ class _Run:
         self._be_patient_again()
         if first and self.config.holdout and not self.holdout.held(self.sampler.items):
             yield Noticed("held-out", LEARNED_BEFORE if self._learned else TOO_LITTLE)
-        learned = self.sampler.totals[: 1 + len(self.set.classes)]
-        for number in np.flatnonzero(learned == 0).tolist():
+        learned, there = self.sampler.totals, self.sampler.labelled
+        for number in np.flatnonzero(learned[: 1 + len(self.set.classes)] == 0).tolist():
             if there[number]:
                 yield Noticed("not-learned", self._only_held_out(number))
             elif there.any():
