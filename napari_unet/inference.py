@@ -29,7 +29,7 @@ from napari_unet.models.pixels import HIDDEN
 from napari_unet.normalise import Stats, measure, outside
 from napari_unet.rims import without_rims
 from napari_unet.run import BadInput, Control, Event, Noticed, Predicted, Tiled
-from napari_unet.tiling import Tile, around, fit_edges, plan_tiles, spread_windows, zeros
+from napari_unet.tiling import Tile, fit_edges, plan_tiles, spread_windows, widened, zeros
 
 # Memory that the activations of one tile may take; of a CUDA GPU, a third of what is free.
 # In a volume halos weigh more than anything; in a plane, smaller activations are sooner in place.
@@ -209,9 +209,8 @@ class _Runner:
 
     def edges(self, region: Region, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The edges of the largest tiles that fit in the memory, or those that were asked for."""
-        axes = zip(region, shape, self.net.halo, self.net.stride, strict=True)
-        read = tuple(s.stop - s.start for s in (around(*axis) for axis in axes))
-        edges = fit_edges(read, self.net.halo, self._most)
+        read = widened(region, shape, self.net.halo, self.net.stride)
+        edges = fit_edges(tuple(s.stop - s.start for s in read), self.net.halo, self._most)
         if self._tile:
             edges = (self._tile,) * self.ndim
         pairs = zip(edges, region, strict=True)

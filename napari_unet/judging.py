@@ -19,7 +19,7 @@ from napari_unet.metrics import Matrix, Scores, confusion, dice_of, mean
 from napari_unet.models import Net
 from napari_unet.patches import gather, normalised
 from napari_unet.rims import without_rims
-from napari_unet.tiling import Tile, around
+from napari_unet.tiling import Tile, widened
 
 EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
 PIECES = 4  # and at most twice so many in all, evenly spread
@@ -113,8 +113,8 @@ class Judge:
     def _confusions(
         self, net: Net, item: Item, region: Region, shares: Sequence[float], view: View | None
     ) -> list[Matrix]:
-        axes = zip(region, item.annotation.shape, net.halo, net.stride, strict=True)
-        tile = Tile(tuple(around(*axis) for axis in axes), region)  # as in a prediction
+        shape = item.annotation.shape
+        tile = Tile(widened(region, shape, net.halo, net.stride), region)  # as in a prediction
         pixels = normalised(item, [np.arange(s.start, s.stop) for s in tile.read])
         self.pixels += pixels[0].size
         with self.numerics.autocast():

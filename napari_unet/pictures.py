@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.annotation import Region
 from napari_unet.normalise import Stats, measure
-from napari_unet.tiling import Tile, around
+from napari_unet.tiling import Tile, widened
 
 RGB = 3
 
@@ -144,12 +144,3 @@ def as_rgb(pixels: np.ndarray, stats: Stats) -> np.ndarray:
         return np.moveaxis(pixels, 0, -1).astype(float)  # a photograph, whose colours are known
     light = (stats.apply(pixels).clip(-1, 1) + 1) * 127.5
     return np.moveaxis(light[:RGB] if len(light) >= RGB else light[:1].repeat(RGB, 0), 0, -1)
-
-
-def widened(
-    region: Region, shape: tuple[int, ...], halo: tuple[int, ...], stride: tuple[int, ...]
-) -> Region:
-    """A region with as much around it as a net sees, beginning where the net's poolings do."""
-    lead = len(region) - len(halo)
-    axes = zip(region[lead:], shape[lead:], halo, stride, strict=True)
-    return (*region[:lead], *(around(*axis) for axis in axes))

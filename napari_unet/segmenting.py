@@ -181,7 +181,6 @@ def part(result: Result, config: ObjectConfig, control: Control | None = None) -
     from napari_unet.instances import split_objects
 
     ndim = result.ndim
-    check_room(result.picture, ndim, config)
     objects = zeros(result.labels.shape, np.uint32)
     p = result.probabilities
     foreground = p[0] if p is not None and len(p) == 1 else None
@@ -212,6 +211,7 @@ def new_result(picture: Picture) -> Result:
 
 def parted(result: Result, config: ObjectConfig, control: Control | None = None) -> Iterator[Event]:
     """The objects of a result that is there already."""
+    check_room(result.picture, result.ndim, config)
     part(result, config, control)
     yield Segmented(result, control is not None and control.stopped)
 

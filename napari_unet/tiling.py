@@ -73,11 +73,20 @@ def _plan_axis(
     out = []
     for start in range(part.start, part.stop, step):
         write = slice(start, min(start + step, part.stop))
-        out.append((around(write, size, halo, stride), write))
+        out.append((_around(write, size, halo, stride), write))
     return out
 
 
-def around(part: slice, size: int, halo: int, stride: int) -> slice:
+def widened(
+    region: Region, shape: tuple[int, ...], halo: tuple[int, ...], stride: tuple[int, ...]
+) -> Region:
+    """A region with as much around it as a net sees, beginning where the net's poolings do."""
+    lead = len(region) - len(halo)
+    axes = zip(region[lead:], shape[lead:], halo, stride, strict=True)
+    return (*region[:lead], *(_around(*axis) for axis in axes))
+
+
+def _around(part: slice, size: int, halo: int, stride: int) -> slice:
     """What a net has to see of an axis to know a part of it as it knows the whole."""
     # It begins at a multiple of the net's stride, or its poolings would fall differently.
     first = max(0, (part.start - halo) // stride * stride)

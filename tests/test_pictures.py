@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from napari_unet.normalise import measure
-from napari_unet.pictures import Picture, View, as_rgb, channels_first, widened
+from napari_unet.pictures import Picture, View, as_rgb, channels_first
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 255, (3, 20, 24), np.uint8)
@@ -268,14 +268,6 @@ class TestCrop:
         expected = view.picture.pixels[:, 4:5, 40:60:4, 40:103:4]
         assert np.array_equal(pixels[(slice(None), *inner)], expected)
         assert pixels.shape == (1, 7, 16, 22)
-
-
-def test_a_widened_region_stays_in_the_image_and_in_its_plane():
-    region = (slice(2, 3), slice(5, 20), slice(30, 38))
-
-    wide = widened(region, (9, 64, 40), (7, 7), (4, 4))
-
-    assert wide == (slice(2, 3), slice(0, 28), slice(20, 40))
 
 
 def test_a_photograph_is_drawn_in_its_own_colours():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_unet.run import BadInput
-from napari_unet.tiling import fit_edges, plan_tiles, spread_windows, zeros
+from napari_unet.tiling import fit_edges, plan_tiles, spread_windows, widened, zeros
 
 
 @st.composite
@@ -159,3 +159,11 @@ def test_without_room_for_a_large_result_that_is_said(monkeypatch):
 
     with pytest.raises(BadInput, match=r"needs 2\.0 GiB in .*, which has less room; make some, or"):
         zeros((2**31,), np.uint8)
+
+
+def test_a_widened_region_stays_in_the_image_and_in_its_plane():
+    region = (slice(2, 3), slice(5, 20), slice(30, 38))
+
+    wide = widened(region, (9, 64, 40), (7, 7), (4, 4))
+
+    assert wide == (slice(2, 3), slice(0, 28), slice(20, 40))
