@@ -15,24 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.annotation import BLOCK, Item, Region
+from napari_unet.annotation import BLOCK, Item, Region, is_sparse
 from napari_unet.config import BACKGROUND, NetConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import segmentation_loss
 from napari_unet.models.pixels import COARSEST, PixelNet, as_probabilities, features
 from napari_unet.optimiser import Optimiser
-from napari_unet.patches import (
-    CACHE_EDGE,
-    SPARSE,
-    BlockCache,
-    Sampler,
-    at_pixels,
-    normalised,
-)
+from napari_unet.patches import CACHE_EDGE, BlockCache, Sampler, at_pixels, normalised
 from napari_unet.threads import one_thread
 
 TOGETHER = 0.5  # its share in an answer that is the net's too
 FIRST_GUESS = 60  # steps until the net is asked
+# Of strokes the net's share grows from so many steps on, and after so many it may answer alone.
+SLOWLY, ALONE = 75, 400
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
 WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
 PIXELS = 40_000  # labelled ones that are learned from, as many of each window,
@@ -42,7 +37,8 @@ BATCH, RATE, DECAY = 1024, 0.01, 1e-2
 # Steps, and the standard deviations of noise added to each filter's values, so that no single one
 # is relied on. Strokes tell little, and what they seem to tell exactly is not so.
 OF_STROKES, OF_MASKS = (200, 1.0), (400, 0.7)
-EXPLAINED = 0.5  # of what it was fitted to; from less it has learned nothing
+EXPLAINED = 0.5  # of complete masks it was fitted to; from less it has learned nothing
+EXPLAINED_STROKES = 0.25  # who corrects a mask paints what is hard
 AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
 AT_LATEST = 200  # but not more
 MOST_CHANNELS = 16  # of more, filters take too much memory
@@ -107,9 +103,14 @@ class Adviser:
             self._first = self._sampler.version
         self._fitted, self._kinds = (self._sampler.version, step), kinds
         painted = [(i, i.labelled) for i in self._sampler.items]
-        self._sparse = frozenset(i.name for i, n in painted if n < SPARSE * i.annotation.size)
+        self._sparse = frozenset(i.name for i, _ in painted if is_sparse([i]))
         self._read([w for item, number in painted if number for w in self._windows(item)])
         self.net, self._views = self._fit(), {}
+
+    @property
+    def sparse(self) -> bool:
+        """Whether most of the annotated images is unpainted."""
+        return self._sampler.sparse
 
     def stop(self) -> None:
         """Say nothing any more."""
@@ -215,7 +216,8 @@ class Adviser:
                 net = PixelNet(self._config).to(self._device)
             random = torch.Generator(self._device).manual_seed(self._seed)
             fit(net, rows, truth, random, sparse=self._sampler.sparse)
-        return net if explained(net, rows, truth) >= EXPLAINED else None
+        least = EXPLAINED_STROKES if self._sampler.sparse else EXPLAINED
+        return net if explained(net, rows, truth) >= least else None
 
     def pixels(self, item: Item, region: Region) -> tuple[Tensor, Region]:
         """Normalised pixels around a region, (1, C, *spatial), and where in them it lies.
@@ -237,7 +239,10 @@ class Adviser:
 
 
 class Say:
-    """How much of the answer is the adviser's: all of the first, then half, or what scores best."""
+    """How much of the answer is the adviser's: all of the first, then half, or what scores best.
+
+    Of strokes it falls to half slowly: what little the net has learned there may be far off.
+    """
 
     def __init__(self, adviser: Adviser, ndim: int, steps: int) -> None:
         """The net of images with so many axes has learned for so many steps already."""
@@ -248,17 +253,24 @@ class Say:
 
     def usual(self, step: int) -> float:
         """As long as nothing tells which does best."""
-        return self._lasting if self.ended(step) else 1.0
+        if not self.ended(step):
+            return 1.0
+        slowly = self._lasting and self._adviser.sparse
+        return max(self._lasting, min(1.0, SLOWLY / (self._steps + step)) if slowly else 0.0)
 
     def ended(self, step: int) -> bool:
         """Whether the net knows more than a first guess."""
         return self._steps + step >= FIRST_GUESS
 
-    def choices(self, step: int, sparse: bool) -> tuple[float, ...]:
+    def settled(self, step: int) -> bool:
+        """Whether the net has all of its part in the answer."""
+        return self.usual(step) == self._lasting
+
+    def choices(self, step: int) -> tuple[float, ...]:
         """To be compared; of a few strokes, too little is held out to tell."""
         if self._adviser.net is None:
             return (0.0,)
-        if sparse and self._steps + step < TRUSTED:
+        if self._adviser.sparse and self._steps + step < ALONE:
             return (self.usual(step),)
         return (0.0, self._lasting) if self.ended(step) else (self._lasting, 1.0)
 

@@ -18,6 +18,7 @@ from napari_unet.run import BadInput
 
 # Labels are counted in blocks of this edge; sampling and holding out work on blocks, not pixels.
 BLOCK = {2: 32, 3: 16}
+SPARSE = 0.5  # an annotation is sparse where less than this part is labelled
 # More distinct values than this in a mask are taken for objects, not classes.
 MANY_VALUES = 32
 # So many values, each in one piece, are objects too: classes come in several pieces.
@@ -48,6 +49,12 @@ class Item:
     @property
     def labelled(self) -> int:
         return int(self.counts.sum())
+
+
+def is_sparse(items: Iterable[Item]) -> bool:
+    """Whether most of the images in which anything is labelled is not."""
+    sizes = [(number, i.annotation.size) for i in items if (number := i.labelled)]
+    return sum(number for number, _ in sizes) < SPARSE * sum(size for _, size in sizes)
 
 
 class TrainingSet:

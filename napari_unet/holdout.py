@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.annotation import BLOCK, Item, Region
+from napari_unet.annotation import BLOCK, Item, Region, is_sparse
 
 TRAIN, HELD, BUFFER = 0, 1, 2
 # Holding out may take at most this multiple of its share away from training, buffers included.
@@ -19,6 +19,7 @@ MOST_OF_IMAGE = 0.5
 MANY_IMAGES = 5
 WINDOWS = 8  # held-out rectangles at most
 LEAST = 2000  # held-out pixels; a score on fewer, such as a stroke or two, is chance
+LEAST_OF_STROKES = 5000  # and before that, each stroke is missed more than a score
 
 
 class HoldOut:
@@ -48,7 +49,8 @@ class HoldOut:
                 self.roles[item.name][:], self.windows[item.name] = TRAIN, []
         self._hold_what_was_asked(items)
         free_to = tuple(i for i in items if i.role == "both")
-        if self.share * sum(i.labelled for i in items) >= LEAST:
+        least = LEAST_OF_STROKES if is_sparse(items) else LEAST
+        if self.share * sum(i.labelled for i in items) >= least:
             if sum(i.labelled > 0 for i in free_to) >= MANY_IMAGES:
                 self._hold_images(free_to)
             self._hold_windows(free_to)  # where images did not suffice

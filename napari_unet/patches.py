@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from napari_unet.annotation import BLOCK, Item, TrainingSet
+from napari_unet.annotation import BLOCK, Item, TrainingSet, is_sparse
 from napari_unet.config import BACKGROUND, UNLABELLED
 from napari_unet.holdout import TRAIN, HoldOut
 from napari_unet.normalise import Stats, measure
 
-SPARSE = 0.5  # an annotation is sparse where less than this part is labelled
 REFRESH_STEPS = 20  # how often the odds are computed again
 FRESH_STEPS = 100  # for about so many steps a new stroke is drawn more often
 FRESH_BOOST = 2.0
@@ -79,9 +78,7 @@ class Sampler:
         self._counts = {i.name: i.counts * (self.role(i) == TRAIN) for i in self.items}
         counts = np.array([c.reshape(len(c), -1).sum(1) for c in self._counts.values()])
         total = self.totals = counts.sum(0) if len(counts) else np.zeros(1, np.int64)
-        painted = [i for i in self.items if i.labelled]
-        pixels = sum(i.annotation.size for i in painted)
-        self.sparse = sum(i.labelled for i in painted) < SPARSE * pixels
+        self.sparse = is_sparse(self.items)
         # Half by number of pixels, half evenly over the classes: the rare are seen more often.
         self._class_odds = _share(total) + _share((total > 0).astype(float))
         # Half evenly over the images that have the class, half by the root of what they have.

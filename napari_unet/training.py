@@ -274,7 +274,7 @@ class _Run:
     def _judge(self) -> Iterator[Event]:
         """Score the averaged weights, and the best so far anew if the annotation changed since."""
         average, adviser = self.learner.average, self.adviser.net
-        choices = self.say.choices(self.step, self.sampler.sparse)
+        choices = self.say.choices(self.step)
         changed = self._judged[0] != self.sampler.version or self._judged_with is not adviser
         if self.best is not None and changed:
             present = copied(average.state_dict())
@@ -368,7 +368,7 @@ class _Run:
     @property
     def guess_is_old(self) -> bool:
         """Whether somebody still has the classifier, where the net knows more."""
-        return self._guessed and self.say.ended(self.step)
+        return self._guessed and self.say.settled(self.step)
 
     # --- time, budget and patience ---
 

@@ -11,11 +11,12 @@ import torch
 from napari_unet import adviser as adviser_module
 from napari_unet.adviser import (
     AGAIN,
+    ALONE,
     FIRST_GUESS,
     MOST_CHANNELS,
     PIXELS,
+    SLOWLY,
     TOGETHER,
-    TRUSTED,
     WINDOWS,
     Adviser,
     Say,
@@ -355,24 +356,36 @@ def test_a_rare_class_is_among_the_pixels_that_are_learned_from():
 class TestSay:
     """How much of the answer is the adviser's; that of a test has something to say or not."""
 
-    def say(self, ndim: int = 2, steps: int = 0, net: object = "classifier") -> Say:
-        return Say(SimpleNamespace(net=net), ndim, steps)
+    def say(
+        self, ndim: int = 2, steps: int = 0, net: object = "classifier", sparse: bool = False
+    ) -> Say:
+        return Say(SimpleNamespace(net=net, sparse=sparse), ndim, steps)
 
     def test_all_of_the_first_guess_then_a_part(self):
         say = self.say()
         assert [say.now(0), say.now(FIRST_GUESS - 1), say.now(FIRST_GUESS)] == [1, 1, TOGETHER]
 
+    def test_of_strokes_the_part_falls_slowly(self):
+        say = self.say(sparse=True)
+        shares = [say.now(step) for step in range(SLOWLY, 4 * SLOWLY)]
+        assert shares[0] == 1
+        assert shares == sorted(shares, reverse=True)
+        assert 0.7 < shares[SLOWLY // 4] < 0.9
+        assert shares[SLOWLY] == shares[-1] == TOGETHER
+
     def test_a_model_that_is_gone_on_from_is_no_guess(self):
         assert self.say(steps=FIRST_GUESS).now(0) == TOGETHER
+        assert self.say(steps=2 * SLOWLY, sparse=True).now(0) == TOGETHER
 
-    def test_nothing_in_a_volume_in_the_end(self):
-        say = self.say(ndim=3)
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_nothing_in_a_volume_in_the_end(self, sparse):
+        say = self.say(ndim=3, sparse=sparse)
         assert [say.now(0), say.now(FIRST_GUESS)] == [1, 0]
 
     def test_none_without_an_adviser(self):
         say = self.say(net=None)
         assert say.now(0) == say.possible(1) == 0
-        assert say.choices(0, sparse=False) == (0,)
+        assert say.choices(0) == (0,)
 
     def test_what_was_judged_best_counts_but_no_guess_lasts(self):
         say = self.say()
@@ -385,11 +398,11 @@ class TestSay:
         ("step", "sparse", "choices"),
         [
             (0, True, (1,)),
-            (FIRST_GUESS, True, (TOGETHER,)),
-            (TRUSTED, True, (0, TOGETHER)),
+            (2 * SLOWLY, True, (TOGETHER,)),
+            (ALONE, True, (0, TOGETHER)),
             (0, False, (TOGETHER, 1)),
             (FIRST_GUESS, False, (0, TOGETHER)),
         ],
     )
     def test_few_strokes_tell_nothing_and_few_steps_are_not_left_alone(self, step, sparse, choices):
-        assert self.say().choices(step, sparse) == choices
+        assert self.say(sparse=sparse).choices(step) == choices

@@ -295,6 +295,22 @@ class TestDecisions:
         assert any((r == BUFFER).any() for r in first.roles.values())
 
 
+def test_of_few_strokes_none_is_spared():
+    """Of a complete mask with as many pixels, some are."""
+    held = []
+    for edge in (150, 600):
+        training_set = make_set((edge, edge))
+        training_set.paint("image 0", (slice(0, 150), slice(0, 150)), 1)
+        holdout = HoldOut(0.2, (8, 8), 0)
+        holdout.update(training_set.items)
+        held.append(holdout.held(training_set.items))
+    assert held[0] > 0
+    assert held[1] == 0
+    training_set.paint("image 0", (slice(300, 400), slice(0, 600)), 1)
+    holdout.update(training_set.items)
+    assert holdout.held(training_set.items) > 0
+
+
 def test_an_image_to_judge_by_is_held_out_whole_and_one_to_learn_from_never():
     training_set = make_set((90, 90))
     for name, role in (("judge", "hold out"), ("learn", "train")):
