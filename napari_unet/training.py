@@ -54,7 +54,7 @@ NOTHING_LABELLED = (
 ONLY_HELD_OUT = "All that is labelled is held out to judge by; let an image be learned from."
 TOO_LITTLE = (
     "None of the annotation can be held out without taking too much from training, so no score can "
-    "be given; more images, or strokes further apart, allow one."
+    "be given; more strokes, further apart, or more images allow one."
 )
 LEARNED_BEFORE = (
     "What is annotated was learned in an earlier run or is too little to be held out, so no score "
