@@ -29,7 +29,7 @@ import napari_unet as nu
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, TrainConfig, class_table
 from napari_unet.device import choose_numerics
-from napari_unet.run import Control, Peeked
+from napari_unet.run import Control, Peeked, Stepped
 from napari_unet.training import train
 
 K = 3  # images to paint on
@@ -56,7 +56,11 @@ class Method(Protocol):
 class Ours:
     """The engine with every setting at its default."""
 
-    def __init__(self, images: Sequence[np.ndarray], seed: int, **settings: Any) -> None:
+    def __init__(
+        self, images: Sequence[np.ndarray], seed: int, pace: float = 0.0, **settings: Any
+    ) -> None:
+        """With a pace, so many steps are a second, however long they take."""
+        self.pace, self.steps = pace, 0
         self.images = [np.moveaxis(np.atleast_3d(i), -1, 0) for i in images]
         self.set = TrainingSet(class_table(1))
         for number, image in enumerate(self.images):
@@ -74,10 +78,13 @@ class Ours:
             return
         if self.events is None:
             self.events = train(self.config, self.set, self.control)
-        end = time.perf_counter() + seconds - self.debt
-        while time.perf_counter() < end:
-            next(self.events)
-        self.debt = max(0.0, time.perf_counter() - end)
+        end = self._now() + seconds - self.debt
+        while self._now() < end:
+            self.steps += isinstance(next(self.events), Stepped)
+        self.debt = max(0.0, self._now() - end)
+
+    def _now(self) -> float:
+        return self.steps / self.pace if self.pace else time.perf_counter()
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         if self.events is None:
@@ -86,7 +93,7 @@ class Ours:
         peeked = next(e for e in self.events if isinstance(e, Peeked))
         start = time.perf_counter()
         mask = nu.predict(peeked.model, image)
-        self.debt += LOOK_SHARE * (time.perf_counter() - start)
+        self.debt += 0.0 if self.pace else LOOK_SHARE * (time.perf_counter() - start)
         return mask
 
 
@@ -352,10 +359,15 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--pace", type=float, help="steps of ours in a second; only shown")
     parser.add_argument("--until", type=float, default=TIMES[-1], help="seconds of the user")
     arguments = parser.parse_args()
     store = RESULTS / "simulated_user.jsonl"
     done = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
+    paced = {"pace": arguments.pace} if arguments.pace else {}
+    if paced:
+        torch.set_num_threads(1)  # or sums depend on how many there are
+        arguments.methods, done = [m for m in arguments.methods if m not in RIVALS], []
     known = {(r["set"], r["method"], r["seed"], r["seconds"]) for r in done}
     times = [t for t in TIMES if t <= arguments.until]
     choose_numerics(TrainConfig().device)  # once in a process, not in the first user's seconds
@@ -366,14 +378,17 @@ def main() -> None:
             for kind in arguments.methods:
                 if all((name, kind, seed, t) in known for t in times):
                     continue
-                method = METHODS[kind]([item.image for item in seen], seed)
+                method = METHODS[kind]([item.image for item in seen], seed, **paced)
                 found = work(method, seen, unseen, times)
                 records = [{"set": name, "method": kind, "seed": seed, **s} for s in found]
+                print(name, kind, seed, [f"{r['seconds']:g} s {r['unseen']:.3f}" for r in records])
+                if paced:
+                    continue
                 with store.open("a") as file:
                     file.writelines(json.dumps(r | {"machine": machine()}) + "\n" for r in records)
                 done += records
-                print(name, kind, seed, [f"{r['seconds']:g} s {r['unseen']:.3f}" for r in records])
-    report(done)
+    if done:
+        report(done)
 
 
 if __name__ == "__main__":
