@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.annotation import BLOCK, Item, Region, is_sparse
+from napari_unet.annotation import BLOCK, SPARSE, Item, Region
 from napari_unet.config import BACKGROUND, NetConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import segmentation_loss
@@ -103,7 +103,7 @@ class Adviser:
             self._first = self._sampler.version
         self._fitted, self._kinds = (self._sampler.version, step), kinds
         painted = [(i, i.labelled) for i in self._sampler.items]
-        self._sparse = frozenset(i.name for i, _ in painted if is_sparse([i]))
+        self._sparse = frozenset(i.name for i, n in painted if n < SPARSE * i.annotation.size)
         self._read([w for item, number in painted if number for w in self._windows(item)])
         self.net, self._views = self._fit(), {}
 

@@ -119,6 +119,15 @@ def test_are_not_given_for_what_is_labelled_anyway(monkeypatch):
     assert adviser.hints(sparse) is not None
 
 
+def test_are_given_for_an_image_that_is_painted_before_the_next_fit():
+    training_set, sampler, adviser = make(a=two_textures(), b=two_textures())
+    paint(training_set)
+    refresh(sampler, adviser)
+    paint(training_set, "b")
+    refresh(sampler, adviser, 1)
+    assert adviser.hints(training_set.items[1]) is not None
+
+
 def test_never_learn_from_what_is_held_out():
     training_set, sampler, adviser = make()
     paint(training_set)
