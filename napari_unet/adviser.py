@@ -26,8 +26,7 @@ from napari_unet.threads import one_thread
 
 TOGETHER = 0.5  # its share in an answer that is the net's too
 FIRST_GUESS = 60  # steps until the net is asked
-# Of strokes the net's share grows from so many steps on, and after so many it may answer alone.
-SLOWLY, ALONE = 75, 400
+ALONE = 400  # steps until the net may answer alone, of strokes
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
 WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
 PIXELS = 40_000  # labelled ones that are learned from, as many of each window,
@@ -42,8 +41,9 @@ EXPLAINED_STROKES = 0.25  # who corrects a mask paints what is hard
 AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
 AT_LATEST = 200  # but not more
 MOST_CHANNELS = 16  # of more, filters take too much memory
-TRUSTED = 150  # steps after which the net relies on hints less and less,
-LEAST = 0.02  # until they weigh so little that they are not worth their time
+# Steps after which, of strokes, the net has all of its part, and it relies on hints less and less,
+TRUSTED = 150
+LEAST = 0.02  # until hints weigh so little that they are not worth their time
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,8 @@ class Adviser:
                 torch.default_generator.manual_seed(self._seed)  # and not those of GPUs
                 net = PixelNet(self._config).to(self._device)
             random = torch.Generator(self._device).manual_seed(self._seed)
-            fit(net, rows, truth, random, sparse=self._sampler.sparse)
-        least = EXPLAINED_STROKES if self._sampler.sparse else EXPLAINED
+            fit(net, rows, truth, random, sparse=self.sparse)
+        least = EXPLAINED_STROKES if self.sparse else EXPLAINED
         return net if explained(net, rows, truth) >= least else None
 
     def pixels(self, item: Item, region: Region) -> tuple[Tensor, Region]:
@@ -255,8 +255,8 @@ class Say:
         """As long as nothing tells which does best."""
         if not self.ended(step):
             return 1.0
-        slowly = self._lasting and self._adviser.sparse
-        return max(self._lasting, min(1.0, SLOWLY / (self._steps + step)) if slowly else 0.0)
+        young = TRUSTED / (self._steps + step) if self._adviser.sparse else 0.0
+        return min(1.0, self._lasting * max(1.0, young))
 
     def ended(self, step: int) -> bool:
         """Whether the net knows more than a first guess."""

@@ -15,8 +15,8 @@ from napari_unet.adviser import (
     FIRST_GUESS,
     MOST_CHANNELS,
     PIXELS,
-    SLOWLY,
     TOGETHER,
+    TRUSTED,
     WINDOWS,
     Adviser,
     Say,
@@ -376,15 +376,15 @@ class TestSay:
 
     def test_of_strokes_the_part_falls_slowly(self):
         say = self.say(sparse=True)
-        shares = [say.now(step) for step in range(SLOWLY, 4 * SLOWLY)]
+        shares = [say.now(step) for step in range(TRUSTED // 2, 2 * TRUSTED)]
         assert shares[0] == 1
         assert shares == sorted(shares, reverse=True)
-        assert 0.7 < shares[SLOWLY // 4] < 0.9
-        assert shares[SLOWLY] == shares[-1] == TOGETHER
+        assert 0.7 < shares[TRUSTED // 8] < 0.9
+        assert shares[TRUSTED // 2] == shares[-1] == TOGETHER
 
     def test_a_model_that_is_gone_on_from_is_no_guess(self):
         assert self.say(steps=FIRST_GUESS).now(0) == TOGETHER
-        assert self.say(steps=2 * SLOWLY, sparse=True).now(0) == TOGETHER
+        assert self.say(steps=TRUSTED, sparse=True).now(0) == TOGETHER
 
     @pytest.mark.parametrize("sparse", [False, True])
     def test_nothing_in_a_volume_in_the_end(self, sparse):
@@ -407,7 +407,7 @@ class TestSay:
         ("step", "sparse", "choices"),
         [
             (0, True, (1,)),
-            (2 * SLOWLY, True, (TOGETHER,)),
+            (TRUSTED, True, (TOGETHER,)),
             (ALONE, True, (0, TOGETHER)),
             (0, False, (TOGETHER, 1)),
             (FIRST_GUESS, False, (0, TOGETHER)),
