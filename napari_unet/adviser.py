@@ -25,8 +25,9 @@ from napari_unet.patches import CACHE_EDGE, BlockCache, Sampler, at_pixels, norm
 from napari_unet.threads import one_thread
 
 TOGETHER = 0.5  # its share in an answer that is the net's too
-FIRST_GUESS = 60  # steps until the net is asked
-ALONE = 400  # steps until the net may answer alone, of strokes
+ASKED = 25  # steps until the net has a part in the answer,
+FIRST_GUESS = 60  # until what it says is more than a first guess,
+ALONE = 400  # and until it may answer alone, of strokes
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
 WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
 PIXELS = 40_000  # labelled ones that are learned from, as many of each window,
@@ -41,9 +42,8 @@ EXPLAINED_STROKES = 0.25  # who corrects a mask paints what is hard
 AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
 AT_LATEST = 200  # but not more
 MOST_CHANNELS = 16  # of more, filters take too much memory
-# Steps after which, of strokes, the net has all of its part, and it relies on hints less and less,
-TRUSTED = 150
-LEAST = 0.02  # until hints weigh so little that they are not worth their time
+TRUSTED = 150  # steps after which the net learns ever less of what the classifier says
+LEAST_P = 1e-6  # of which a logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,9 @@ class Adviser:
         before, self._hinting = self._hinting and self.net is not None, False
         return before
 
-    def weight(self, step: int) -> float:
-        """Of hints in the loss, in which labels weigh 1."""
-        found = min(1.0, TRUSTED / max(1, step))
-        return found if self._hinting and found >= LEAST else 0.0
-
     def hints(self, item: Item) -> BlockCache | None:
         """What the unpainted rest of an image probably is, if much is unpainted."""
-        return self.view(item) if item.name in self._sparse else None
+        return self.view(item) if self._hinting and item.name in self._sparse else None
 
     def view(self, item: Item) -> BlockCache | None:
         """The probabilities of background and of each class, (1 + classes, *spatial)."""
@@ -239,10 +234,7 @@ class Adviser:
 
 
 class Say:
-    """How much of the answer is the adviser's: all of the first, then half, or what scores best.
-
-    Of strokes it falls to half slowly: what little the net has learned there may be far off.
-    """
+    """How much of the answer is the adviser's: all of the first, then half, or what scores best."""
 
     def __init__(self, adviser: Adviser, ndim: int, steps: int) -> None:
         """The net of images with so many axes has learned for so many steps already."""
@@ -253,18 +245,15 @@ class Say:
 
     def usual(self, step: int) -> float:
         """As long as nothing tells which does best."""
-        if not self.ended(step):
-            return 1.0
-        young = TRUSTED / (self._steps + step) if self._adviser.sparse else 0.0
-        return min(1.0, self._lasting * max(1.0, young))
+        return self._lasting if self.shared(step) else 1.0
+
+    def shared(self, step: int) -> bool:
+        """Whether the net has its part in the answer."""
+        return self._steps + step >= (ASKED if self._lasting else FIRST_GUESS)
 
     def ended(self, step: int) -> bool:
         """Whether the net knows more than a first guess."""
         return self._steps + step >= FIRST_GUESS
-
-    def settled(self, step: int) -> bool:
-        """Whether the net has all of its part in the answer."""
-        return self.usual(step) == self._lasting
 
     def choices(self, step: int) -> tuple[float, ...]:
         """To be compared; of a few strokes, too little is held out to tell."""
@@ -284,6 +273,16 @@ class Say:
     def possible(self, share: float) -> float:
         """There may be no adviser any more."""
         return 0.0 if self._adviser.net is None else share
+
+
+def agreed(hints: Tensor, own: Tensor, step: int) -> Tensor:
+    """Hints in which the net's own view has a part, at first half of it.
+
+    Probabilities (B, 1 + classes, *spatial); where the adviser gave none, all 0, there are none.
+    """
+    part = TOGETHER * min(1.0, TRUSTED / step)
+    logits = torch.lerp(own.clamp_min(LEAST_P).log(), hints.clamp_min(LEAST_P).log(), part)
+    return logits.softmax(1) * hints.sum(1, keepdim=True)
 
 
 @one_thread()  # its products are small

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.adviser import Adviser
+from napari_unet.adviser import FIRST_GUESS, Adviser, agreed
 from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
 from napari_unet.config import BACKGROUND, TrainConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
+from napari_unet.models.pixels import as_probabilities
 from napari_unet.optimiser import Optimiser
 from napari_unet.patches import Sampler, Spot, cut
 
@@ -70,9 +71,7 @@ class Learner:
             class_weights=self._class_weights(),
             pixel_weights=weights,
         )
-        told = torch.zeros_like(loss)
-        if hints is not None:
-            told = self.adviser.weight(self.step) * hint_loss(logits, target, hints)
+        told = torch.zeros_like(loss) if hints is None else hint_loss(logits, target, hints)
         self.zero_grad()
         self.scaler.scale(loss + told).backward()
         self.scaler.step(self.optimiser)  # type: ignore[arg-type]
@@ -112,8 +111,7 @@ class Learner:
     def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         strength = self.config.augment
         warp = draw_warp(self.rng, len(spots), self.patch, strength, self.set.spacing)
-        hinted = self.adviser.hints if self.adviser.weight(self.step) else None
-        crops = cut(spots, warp.crop, self.sampler.closed, hinted)
+        crops = cut(spots, warp.crop, self.sampler.closed, self.adviser.hints)
         grid = warp_grid(warp, warp.crop, self.random, self.numerics.device)
         x, hints = self._send(crops.images), self._send(crops.hints)
         channels = x.shape[1]
@@ -123,9 +121,20 @@ class Learner:
             x, self._send(crops.labels), self._send(crops.weights), grid
         )
         x, hints = x[:, :channels], None if hints is None else x[:, channels:]
+        if hints is not None and self.step >= FIRST_GUESS:
+            hints = agreed(hints, self._own(x), self.step)
         x = vary_light(x, strength, self.random, self.rng)
-        x = x.contiguous(memory_format=self.numerics.layout(self.set.ndim))
-        return x, target, weights, hints
+        return self._laid_out(x), target, weights, hints
+
+    @torch.no_grad()
+    def _own(self, x: Tensor) -> Tensor:
+        """What the averaged weights say of a batch, as probabilities."""
+        with self.numerics.autocast():
+            logits = self.average(self._laid_out(x))
+        return as_probabilities(logits)
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=self.numerics.layout(self.set.ndim))
 
     def _send(self, array: np.ndarray | None) -> Any:
         if array is None:

@@ -368,7 +368,7 @@ class _Run:
     @property
     def guess_is_old(self) -> bool:
         """Whether somebody still has the classifier, where the net knows more."""
-        return self._guessed and self.say.settled(self.step)
+        return self._guessed and self.say.shared(self.step)
 
     # --- time, budget and patience ---
 

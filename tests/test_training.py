@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from napari_unet import adviser, learner, training
-from napari_unet.adviser import FIRST_GUESS, TOGETHER, TRUSTED
+from napari_unet.adviser import ASKED, FIRST_GUESS, TOGETHER, TRUSTED
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics
@@ -385,7 +385,7 @@ class TestHints:
                     event.model.save(tmp_path / "model")
         assert [model.card.net.pixels for model in found.values()] == [1, TOGETHER]
         assert load_model(tmp_path / "model").card.net.pixels == 1
-        assert [*found] == [0, TRUSTED]
+        assert [*found] == [0, ASKED]
 
     @pytest.mark.parametrize(("given", "balanced"), [(strokes, True), (make_set, False)])
     def test_classes_are_balanced_while_little_is_painted(self, monkeypatch, given, balanced):
@@ -783,7 +783,7 @@ class TestLateTrouble:
             return real(self, net, items, pieces, shares, view, seconds)
 
         monkeypatch.setattr(Judge, "tables", spy)
-        run(make_set(6), **budget)
+        run(make_set(6), second_opinion=False, **budget)
         assert found == [limit]
 
     def test_a_last_update_that_diverges_is_taken_back(self, monkeypatch):
