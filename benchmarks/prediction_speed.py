@@ -33,10 +33,9 @@ CHUNK = {2: 512, 3: 64}
 CANDIDATES = {2: (256, 512, 1024, 2048), 3: (64, 96, 128)}  # edges of tiles for the bare pass
 
 
-def random_model(ndim: int = 2, arch: str = "compact", share: float | None = None) -> Model:
-    """A model with random weights, which is as fast as a trained one: in 2-D with a classifier."""
-    usual = TOGETHER if ndim == 2 else 0.0
-    net = build(NetConfig(arch=arch, ndim=ndim, pixels=usual if share is None else share)).eval()
+def random_model(ndim: int = 2, arch: str = "compact", share: float = TOGETHER) -> Model:
+    """A model with random weights, which is as fast as a trained one, with a classifier's share."""
+    net = build(NetConfig(arch=arch, ndim=ndim, pixels=share)).eval()
     axes = "CYX" if ndim == 2 else "CZYX"
     card = Card(name="random", net=net.config, classes=class_table(1), axes=axes)
     return Model(card, net.state_dict())

@@ -236,20 +236,19 @@ class Adviser:
 class Say:
     """How much of the answer is the adviser's: all of the first, then half, or what scores best."""
 
-    def __init__(self, adviser: Adviser, ndim: int, steps: int) -> None:
-        """The net of images with so many axes has learned for so many steps already."""
+    def __init__(self, adviser: Adviser, steps: int) -> None:
+        """The net has learned for so many steps already."""
         self._adviser, self._steps = adviser, steps
-        self._lasting = TOGETHER if ndim == 2 else 0.0  # of volumes it sees only planes
         self._judged: float | None = None  # what scored best last
         self.best = 0.0  # in the answer of the best weights
 
     def usual(self, step: int) -> float:
         """As long as nothing tells which does best."""
-        return self._lasting if self.shared(step) else 1.0
+        return TOGETHER if self.shared(step) else 1.0
 
     def shared(self, step: int) -> bool:
         """Whether the net has its part in the answer."""
-        return self._steps + step >= (ASKED if self._lasting else FIRST_GUESS)
+        return self._steps + step >= ASKED
 
     def ended(self, step: int) -> bool:
         """Whether the net knows more than a first guess."""
@@ -261,7 +260,7 @@ class Say:
             return (0.0,)
         if self._adviser.sparse and self._steps + step < ALONE:
             return (self.usual(step),)
-        return (0.0, self._lasting) if self.ended(step) else (self._lasting, 1.0)
+        return (0.0, TOGETHER) if self.ended(step) else (TOGETHER, 1.0)
 
     def judge(self, best: float) -> None:
         self._judged = best

@@ -162,7 +162,7 @@ class _Run:
         self.adviser = Adviser(
             self.sampler, net.config, self.numerics, config.seed, hinting, earlier
         )
-        self.say = Say(self.adviser, training_set.ndim, before)
+        self.say = Say(self.adviser, before)
         self.learner = Learner(net, config, self.sampler, self.numerics, self.adviser)
         self.jury = Judge(
             self.holdout,

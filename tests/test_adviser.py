@@ -384,10 +384,8 @@ class TestAgreed:
 class TestSay:
     """How much of the answer is the adviser's; that of a test has something to say or not."""
 
-    def say(
-        self, ndim: int = 2, steps: int = 0, net: object = "classifier", sparse: bool = False
-    ) -> Say:
-        return Say(SimpleNamespace(net=net, sparse=sparse), ndim, steps)
+    def say(self, steps: int = 0, net: object = "classifier", sparse: bool = False) -> Say:
+        return Say(SimpleNamespace(net=net, sparse=sparse), steps)
 
     def test_all_of_the_first_guess_then_a_part(self):
         say = self.say()
@@ -395,11 +393,6 @@ class TestSay:
 
     def test_a_model_that_is_gone_on_from_is_no_guess(self):
         assert self.say(steps=FIRST_GUESS).now(0) == TOGETHER
-
-    @pytest.mark.parametrize("sparse", [False, True])
-    def test_nothing_in_a_volume_in_the_end(self, sparse):
-        say = self.say(ndim=3, sparse=sparse)
-        assert [say.now(0), say.now(FIRST_GUESS - 1), say.now(FIRST_GUESS)] == [1, 1, 0]
 
     def test_none_without_an_adviser(self):
         say = self.say(net=None)
