@@ -19,7 +19,7 @@ from napari_unet.annotation import BLOCK, SPARSE, Item, Region
 from napari_unet.config import BACKGROUND, NetConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import segmentation_loss
-from napari_unet.models.pixels import COARSEST, PixelNet, as_probabilities, features
+from napari_unet.models.pixels import COARSEST, PixelNet, as_logs, as_probabilities, features
 from napari_unet.optimiser import Optimiser
 from napari_unet.patches import CACHE_EDGE, BlockCache, Sampler, at_pixels, normalised
 from napari_unet.threads import one_thread
@@ -43,7 +43,6 @@ AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by 
 AT_LATEST = 200  # but not more
 MOST_CHANNELS = 16  # of more, filters take too much memory
 TRUSTED = 150  # steps after which the net learns ever less of what the classifier says
-LEAST_P = 1e-6  # of which a logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -280,7 +279,7 @@ def agreed(hints: Tensor, own: Tensor, step: int) -> Tensor:
     Probabilities (B, 1 + classes, *spatial); where the adviser gave none, all 0, there are none.
     """
     part = TOGETHER * min(1.0, TRUSTED / step)
-    logits = torch.lerp(own.clamp_min(LEAST_P).log(), hints.clamp_min(LEAST_P).log(), part)
+    logits = torch.lerp(as_logs(own), as_logs(hints), part)
     return logits.softmax(1) * hints.sum(1, keepdim=True)
 
 

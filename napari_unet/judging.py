@@ -17,6 +17,7 @@ from napari_unet.device import Numerics
 from napari_unet.holdout import HELD, HoldOut
 from napari_unet.metrics import Matrix, Scores, confusion, dice_of, mean
 from napari_unet.models import Net
+from napari_unet.models.pixels import as_logs
 from napari_unet.patches import gather, normalised
 from napari_unet.rims import without_rims
 from napari_unet.tiling import Tile, widened
@@ -25,7 +26,6 @@ EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
 PIECES = 4  # and at most twice so many in all, evenly spread
 LEAST_OF_CLASS = 500  # held-out pixels, without which a class is not judged
 GOLDEN = (math.sqrt(5) - 1) / 2  # of whose multiples the fractions are spread evenly
-LEAST_P = 1e-6  # of which a logarithm is taken
 # What is held out lies in images that were learned from; of others a net alone knows less.
 LEAD = 0.02  # in Dice, which it needs to be preferred to one that has a second opinion
 
@@ -142,5 +142,5 @@ def _logits_of(view: View | None, item: Item, region: Region, number: int) -> Te
     """The probabilities that somebody gives, as so many logits."""
     assert view is not None
     p = gather(view(item), [np.arange(s.start, s.stop) for s in region])
-    logits = torch.from_numpy(p).clamp_min(LEAST_P).log()
+    logits = as_logs(torch.from_numpy(p))
     return logits[1:] - logits[:1] if number == 1 else logits

@@ -21,6 +21,7 @@ REACH = 2  # of a blur, in widths
 PER_CHANNEL = 1 + 4 * SCALES
 HIDDEN = 64
 FURTHEST = 5.0  # standard deviations beyond which a value counts as that far
+LEAST_P = 1e-6  # of which a logarithm is taken
 PIECE = 2**14  # pixels whose values pass through the network at once, in a processor's cache
 
 
@@ -75,6 +76,11 @@ def as_probabilities(logits: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return torch.cat([-logits, logits], 1).sigmoid()
     return logits.softmax(1)
+
+
+def as_logs(p: Tensor) -> Tensor:
+    """Logarithms of probabilities, which may be 0."""
+    return p.clamp_min(LEAST_P).log()
 
 
 def features(x: Tensor) -> Tensor:
