@@ -6,7 +6,6 @@ python benchmarks/handful.py --data DIR
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import statistics
 import time
@@ -49,9 +48,8 @@ def train_ours(
     device: str,
 ) -> rivals.Predictor:
     """Train with every setting at its default, from random weights."""
-    start = {"init": "random"} if "init" in inspect.signature(nu.train).parameters else {}
     model = nu.train(
-        list(images), list(masks), seconds=seconds, arch=arch, device=device, seed=seed, **start
+        list(images), list(masks), seconds=seconds, arch=arch, device=device, seed=seed
     )
     return partial(nu.predict, model)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.annotation import BLOCK, SPARSE, Item, Region
+from napari_unet.annotation import BLOCK, Item, Region, is_sparse
 from napari_unet.config import BACKGROUND, NetConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import segmentation_loss
@@ -33,10 +33,10 @@ WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hund
 PIXELS = 40_000  # labelled ones that are learned from, as many of each window,
 OF_WINDOW = 1000  # or so many where windows are many;
 LEAST_OF_KIND = 32  # of each class at least so many, if there are
-BATCH, RATE, DECAY = 1024, 0.01, 1e-2
+BATCH, RATE, DECAY = 1024, 0.03, 1e-2
 # Steps, and the standard deviations of noise added to each filter's values, so that no single one
 # is relied on. Strokes tell little, and what they seem to tell exactly is not so.
-OF_STROKES, OF_MASKS = (200, 1.0), (400, 0.7)
+OF_STROKES, OF_MASKS = (60, 1.0), (130, 0.7)
 EXPLAINED = 0.5  # of complete masks it was fitted to; from less it has learned nothing
 EXPLAINED_STROKES = 0.25  # who corrects a mask paints what is hard
 AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
@@ -101,9 +101,9 @@ class Adviser:
         if version < 0:
             self._first = self._sampler.version
         self._fitted, self._kinds = (self._sampler.version, step), kinds
-        painted = [(i, i.labelled) for i in self._sampler.items]
-        self._sparse = frozenset(i.name for i, n in painted if n < SPARSE * i.annotation.size)
-        self._read([w for item, number in painted if number for w in self._windows(item)])
+        painted = [item for item in self._sampler.items if item.labelled]
+        self._sparse = frozenset(item.name for item in painted if is_sparse([item]))
+        self._read([window for item in painted for window in self._windows(item)])
         self.net, self._views = self._fit(), {}
 
     @property
