@@ -101,9 +101,10 @@ class Adviser:
         if version < 0:
             self._first = self._sampler.version
         self._fitted, self._kinds = (self._sampler.version, step), kinds
-        painted = [item for item in self._sampler.items if item.labelled]
-        self._sparse = frozenset(item.name for item in painted if is_sparse([item]))
-        self._read([window for item in painted for window in self._windows(item)])
+        items = self._sampler.items
+        # One in which nothing is painted may be painted before the next fit.
+        self._sparse = frozenset(i.name for i in items if not i.labelled or is_sparse([i]))
+        self._read([window for i in items if i.labelled for window in self._windows(i)])
         self.net, self._views = self._fit(), {}
 
     @property

@@ -102,17 +102,23 @@ def segmentation_loss(
 def hint_loss(logits: Tensor | Sequence[Tensor], target: Tensor, hints: Tensor) -> Tensor:
     """Cross-entropy with what the rest probably is, where nothing is labelled.
 
-    `hints` (B, 1 + classes, *spatial) are probabilities, all 0 where there are none. Of several
-    heads each counts half as much as the one before.
+    `hints` (B, 1 + classes, *spatial) are probabilities, all 0 where there are none; a pixel
+    counts as much as its hint is sure. Of several heads each counts half as much as the one before.
     """
     heads = [logits] if isinstance(logits, Tensor) else logits
-    hints = hints * (target == UNLABELLED)[:, None]
+    hints = hints * (target == UNLABELLED)[:, None] * _sureness(hints)
     loss = hints.new_zeros(())
     for i, head in enumerate(heads):
         z = head.float()
         log_p = F.logsigmoid(torch.cat([-z, z], 1)) if z.shape[1] == 1 else F.log_softmax(z, 1)
         loss = loss - 0.5**i * (hints * log_p).sum() / hints.sum().clamp_min(1)
     return loss / (2 - 0.5 ** (len(heads) - 1))
+
+
+def _sureness(p: Tensor) -> Tensor:
+    """How much probabilities (B, K, *spatial) say: 0 where all are alike, 1 where one is 1."""
+    kinds = p.shape[1]
+    return ((kinds * p.amax(1, keepdim=True) - 1) / (kinds - 1)).clamp_min(0)
 
 
 def class_weights(counts: Sequence[int] | Tensor, limit: float = 10.0) -> Tensor:

@@ -147,6 +147,19 @@ class TestHintLoss:
         assert agreeing < hint_loss(torch.logit(hints) + 0.5, target, both)
         assert agreeing < hint_loss(torch.logit(hints) - 0.5, target, both)
 
+    @pytest.mark.parametrize("n_classes", [1, 3])
+    def test_counts_as_much_as_it_is_sure(self, n_classes):
+        kinds = n_classes + 1
+        target, logits = torch.zeros(1, 1, 3, dtype=torch.uint8), torch.randn(1, kinds, 1, 3)
+        other = 1 / kinds
+        half = torch.tensor([(1 + other) / 2, *[other / 2] * n_classes])
+        sure = torch.eye(kinds)[0]
+        blank = torch.full((kinds,), other)
+        hints = torch.stack([sure, half, blank], 1)[None, :, None]
+        each = -(hints * logits.log_softmax(1)).sum(1).flatten()
+        expected = (each[0] + each[1] / 2) / 1.5
+        assert float(hint_loss(logits, target, hints)) == pytest.approx(float(expected), rel=1e-5)
+
     def test_of_several_heads_each_counts_half_as_much_as_the_one_before(self):
         hints, target = torch.rand(1, 2, 6, 6), torch.zeros(1, 6, 6, dtype=torch.uint8)
         heads = [torch.randn(1, 1, 6, 6) for _ in range(3)]
@@ -157,7 +170,7 @@ class TestHintLoss:
     def test_says_nothing_of_what_is_labelled_nor_where_there_is_no_hint(self):
         target = torch.zeros(1, 4, 4, dtype=torch.uint8)
         target[:, :2] = 1
-        hints = torch.full((1, 2, 4, 4), 0.5)
+        hints = torch.tensor([0.7, 0.3]).view(1, 2, 1, 1).repeat(1, 1, 4, 4)
         hints[..., 2:] = 0
         logits = torch.randn(1, 1, 4, 4, requires_grad=True)
         hint_loss(logits, target, hints).backward()
