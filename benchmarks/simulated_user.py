@@ -39,6 +39,15 @@ STROKES = 6  # on one image before the next
 TIMES = (5.0, 15.0, 30.0, 60.0, 120.0)
 LOOK_SHARE = 0.12  # of the time goes into the mask the user looks at, as in the viewer
 FOREST_PIXELS = 20_000
+TITLES = {
+    "isbi2012_em": "EM membranes",
+    "dsb2018_fluo": "fluorescent nuclei",
+    "dsb2018_he": "stained tissue, nuclei",
+    "usiigaci_phase": "phase contrast, cells",
+    "wbc_smear": "blood smear, white cells",
+    "axon_sem": "SEM, axons",
+    "ham10000_derm": "skin, lesions",
+}
 CHART = RESULTS.parents[1] / "docs" / "images" / "simulated-user.svg"
 LEAST_WRONG = 20  # pixels, below which there is nothing to correct
 
@@ -193,6 +202,7 @@ METHODS = {
     "monai": Monai,
 }
 RIVALS = ("forest", "monai")
+LABELS = {"forest": "random forest", "monai": "MONAI BasicUNet"}
 
 
 # -- the user ----------------------------------------------------------------------------------
@@ -312,19 +322,18 @@ def report(records: Sequence[dict]) -> None:
     methods = [m for m in METHODS if any(key[1] == m for key in means)]
     times = sorted({key[2] for key in means})
     head = ["set", *(f"{m}, {t:g} s" for t in times for m in methods)]
+    columns = [[means.get((s, m, t)) for s in sets] for t in times for m in methods]
+    for column in columns:
+        column.append(None if None in column else statistics.fmean(column))
     rows = [
-        [
-            s,
-            *(
-                f"{means[s, m, t]:.3f}" if (s, m, t) in means else ""
-                for t in times
-                for m in methods
-            ),
-        ]
-        for s in sets
+        [s, *("" if c[number] is None else f"{c[number]:.3f}" for c in columns)]
+        for number, s in enumerate([*sets, "mean"])
     ]
     curves = {
-        s: {m: [(t, means[s, m, t]) for t in times if (s, m, t) in means] for m in methods}
+        TITLES[s]: {
+            LABELS.get(m, m): [(t, means[s, m, t]) for t in times if (s, m, t) in means]
+            for m in methods
+        }
         for s in sets
     }
     chart.draw(CHART, curves, "seconds of the user", "Dice, unseen images")
