@@ -149,9 +149,7 @@ Column = tuple[str, float]  # method and seconds
 
 def title(column: Column) -> str:
     method, seconds = column
-    return {"forest": "random forest", "monai": "MONAI BasicUNet"}.get(method, method) + (
-        f", {seconds:g} s" if seconds else ""
-    )
+    return rivals.NAMES.get(method, method) + (f", {seconds:g} s" if seconds else "")
 
 
 class Scores:

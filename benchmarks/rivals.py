@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 
+NAMES = {"forest": "random forest", "monai": "MONAI BasicUNet"}  # in reports
+
 PATCH, BATCH = 128, 8
 MONAI_FEATURES = (32, 32, 64, 128, 256, 32)
 

@@ -201,8 +201,6 @@ METHODS = {
     "forest": Forest,
     "monai": Monai,
 }
-RIVALS = ("forest", "monai")
-LABELS = {"forest": "random forest", "monai": "MONAI BasicUNet"}
 
 
 # -- the user ----------------------------------------------------------------------------------
@@ -331,7 +329,7 @@ def report(records: Sequence[dict]) -> None:
     ]
     curves = {
         TITLES[s]: {
-            LABELS.get(m, m): [(t, means[s, m, t]) for t in times if (s, m, t) in means]
+            rivals.NAMES.get(m, m): [(t, means[s, m, t]) for t in times if (s, m, t) in means]
             for m in methods
         }
         for s in sets
@@ -340,9 +338,9 @@ def report(records: Sequence[dict]) -> None:
     targets = []
     for t in times:
         leads = {
-            s: means[s, "ours", t] - max(means[s, m, t] for m in RIVALS)
+            s: means[s, "ours", t] - max(means[s, m, t] for m in rivals.NAMES)
             for s in sets
-            if all((s, m, t) in means for m in ("ours", *RIVALS))
+            if all((s, m, t) in means for m in ("ours", *rivals.NAMES))
         }
         if leads:
             wins = sum(lead > 0 for lead in leads.values())
@@ -376,7 +374,7 @@ def main() -> None:
     paced = {"pace": arguments.pace} if arguments.pace else {}
     if paced:
         torch.set_num_threads(1)  # or sums depend on how many there are
-        arguments.methods, done = [m for m in arguments.methods if m not in RIVALS], []
+        arguments.methods, done = [m for m in arguments.methods if m not in rivals.NAMES], []
     known = {(r["set"], r["method"], r["seed"], r["seconds"]) for r in done}
     times = [t for t in TIMES if t <= arguments.until]
     choose_numerics(TrainConfig().device)  # once in a process, not in the first user's seconds
