@@ -37,7 +37,7 @@ PER_STROKE, SPEED = 0.4, 400.0  # seconds to look and move; pixels in a second
 THICKEST, LONGEST, THINNEST = 12, 60, 1.5  # radius and length of a stroke, in pixels
 STROKES = 6  # on one image before the next
 TIMES = (5.0, 15.0, 30.0, 60.0, 120.0)
-LOOK_SHARE = 0.12  # of the time goes into the mask the user looks at, as in the viewer
+LOOK_SHARE = 0.1  # of the time goes into the mask the user looks at, as in the viewer
 FOREST_PIXELS = 20_000
 TITLES = {
     "isbi2012_em": "EM membranes",

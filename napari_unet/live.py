@@ -16,7 +16,7 @@ from napari_unet.run import Control, Event, Peeked, Predicted, Started
 if TYPE_CHECKING:
     from napari_unet.library import Model
 
-SHARE = 0.12  # of the time, at most, in which training waits for a look
+SHARE = 0.1  # of the time, at most, in which training waits for a look
 SOONEST = 1.0  # seconds between two looks while training
 PATIENCE = 0.6  # seconds that one look may take: beyond, only the middle of the view is predicted
 FIRST_PIXELS = {2: 2**20, 3: 2**18}  # of the first look, before the speed is known
