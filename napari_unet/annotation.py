@@ -209,13 +209,14 @@ class TrainingSet:
         return values.astype(np.uint8, copy=False)
 
     def _write(self, item: Item, region: Region, values: np.ndarray | int) -> None:
-        item.annotation[region] = values
-        self._bump()
         edge = BLOCK[self.ndim]
         blocks = tuple(slice(s.start // edge, -(-s.stop // edge)) for s in region)
+        # First of all, or it would be learned before anybody has decided whether it may be.
+        item.touched[blocks] = self.version + 1
+        item.annotation[region] = values
         aligned = tuple(slice(b.start * edge, b.stop * edge) for b in blocks)
         item.counts[(slice(None), *blocks)] = count_blocks(item.annotation[aligned], self.n_values)
-        item.touched[blocks] = self.version
+        self._bump()
 
     def _bump(self) -> None:
         self.version += 1

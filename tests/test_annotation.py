@@ -105,6 +105,22 @@ class TestVersions:
         training_set.annotate("a", training_set.items[0].annotation.copy())
         assert training_set.version == before
 
+    def test_what_is_painted_is_marked_before_it_is_there(self, monkeypatch):
+        training_set = make_set()
+        seen = []
+
+        def half_done(*arguments):
+            item = training_set.items[0]
+            painted = item.annotation[42, 32] == 1
+            seen.append((painted, bool(item.touched[1, 1] > training_set.version)))
+            return count_blocks(*arguments)
+
+        monkeypatch.setattr("napari_unet.annotation.count_blocks", half_done)
+        training_set.paint("a", (slice(40, 45), slice(30, 40)), 1)
+
+        assert seen == [(True, True)]
+        assert training_set.items[0].touched[1, 1] == training_set.version
+
     def test_an_empty_stroke_paints_nothing(self):
         training_set = make_set()
         training_set.paint("a", (slice(0, 0), slice(7, 7)), 1)
