@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.config import PredictConfig
 from napari_unet.pictures import View
-from napari_unet.run import Control, Event, Peeked, Predicted, Started
+from napari_unet.run import Control, Event, Noticed, Peeked, Predicted, Started, first_line
 
 if TYPE_CHECKING:
     from napari_unet.library import Model
@@ -74,8 +74,10 @@ class Look:
         # Also a view that cannot be shown was looked at, or it would be asked for at each step.
         self._seen = (step, *view.key)
         known = len(self._speed)
-        seen = self._predict(model, view, step, config) if can_show(model, view) else None
-        self._since = self._clock()
+        try:
+            seen = self._predict(model, view, step, config) if can_show(model, view) else None
+        finally:
+            self._since = self._clock()
         # The first look of a kind is slow for reasons that will not come again.
         self._cost = self._since - start if len(self._speed) == known else 0.0
         return seen
@@ -115,14 +117,21 @@ def can_show(model: Model, view: View) -> bool:
 def watched(
     events: Iterator[Event], control: Control, look: Look, config: PredictConfig
 ) -> Iterator[Event]:
-    """The events of training, and between them what it makes of the view."""
+    """The events of training, and between them what it makes of the view.
+
+    Whatever goes wrong with a look, training goes on.
+    """
     step, knows_something = 0, False
     for event in events:
         yield event
         step = getattr(event, "step", step)
         knows_something |= step > 0 or (isinstance(event, Started) and event.first_guess)
         if isinstance(event, Peeked):
-            seen = look.at(event.model, event.step, config)
+            seen: Event | None
+            try:
+                seen = look.at(event.model, event.step, config)
+            except Exception as error:  # noqa: BLE001 -- of a file, a device, a library
+                seen = Noticed("live", f"The live mask could not be drawn: {first_line(error)}")
             if seen is not None:
                 yield seen
         elif knows_something and look.due(step):

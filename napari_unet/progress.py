@@ -32,7 +32,7 @@ MOST_ADVICE = 3  # more is not read
 MOST_NAMES = 3  # in one sentence
 # Seconds of training after which trouble that did not come again is over; a checkpoint is
 # written each minute, so two silent ones have succeeded.
-OVER_AFTER = {"diverged": 120.0, "checkpoint": 150.0}
+OVER_AFTER = {"diverged": 120.0, "checkpoint": 150.0, "live": 15.0}
 
 # Evidence. Single losses of a healthy run on a few strokes scatter by 0.3, so means of 50 by 0.04.
 BLOCK = 50
@@ -422,6 +422,10 @@ def _not_saved(progress: Progress, painted: _Painted) -> str | None:
     return progress.notices.get("checkpoint")
 
 
+def _not_drawn(progress: Progress, painted: _Painted) -> str | None:
+    return progress.notices.get("live")
+
+
 def _nothing_painted(progress: Progress, painted: _Painted) -> str | None:
     if any(painted.counts):
         return None
@@ -566,7 +570,10 @@ def _little_memory(progress: Progress, painted: _Painted) -> str | None:
     message = progress.notices.get("memory")
     if message is None or progress.reason == "failed":
         return None
-    return f"{message} If it is too slow, close other programs or choose a narrower network."
+    return (
+        f"{message} If it is too slow or not good enough, close other programs or choose a "
+        "narrower network."
+    )
 
 
 HEALTH: frozenset[Phase] = frozenset({"learning", "paused", "resting", "stopping", "done"})
@@ -578,6 +585,7 @@ Rule = Callable[[Progress, _Painted], str | None]
 RULES: tuple[tuple[Rule, frozenset[Phase]], ...] = (
     (_failed, HEALTH),
     (_not_saved, HEALTH),
+    (_not_drawn, HEALTH),
     (_nothing_painted, ALWAYS),
     (_no_background, ALWAYS),
     (_class_without_strokes, ALWAYS),

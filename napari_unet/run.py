@@ -14,6 +14,11 @@ class BadInput(ValueError):
     """Something the user gave cannot be used: one sentence with what, where and what to do."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in a line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 class Control:
     """Pause, resume, stop and ask an engine from any thread; it looks between steps and tiles."""
 
@@ -100,7 +105,9 @@ class Scored(Event):
 class Noticed(Event):
     """Something the user should know, in a sentence."""
 
-    kind: Literal["held-out", "memory", "diverged", "class", "not-learned", "range", "checkpoint"]
+    kind: Literal[
+        "held-out", "memory", "diverged", "class", "not-learned", "range", "checkpoint", "live"
+    ]
     message: str
 
 

@@ -370,3 +370,25 @@ class TestWatched:
         told = list(watched(iter(events), Control(), look, CONFIG))
 
         assert not [e for e in told if isinstance(e, Predicted)]
+
+    def test_whatever_goes_wrong_with_a_look_training_goes_on(self, look, clock, monkeypatch):
+        class Broken(Exception):
+            """Of a library that reads lazy images."""
+
+        def broken(*_arguments, **_options):
+            raise Broken("the file is gone")
+
+        monkeypatch.setattr(inference, "predict", broken)
+        events = [stepped(10), Peeked(11, make_model()), stepped(12), stepped(13)]
+        control, told, asked = Control(), [], []
+
+        for event in watched(iter(events), control, look, CONFIG):
+            told.append(event)
+            asked.append(control.take_question())
+
+        assert [e for e in told if e in events] == events
+        (said,) = (e for e in told if isinstance(e, Noticed))
+        assert said.message == "The live mask could not be drawn: the file is gone"
+        assert not any(asked[told.index(said) :]), "it is tried again later, not at once"
+        clock.now += 1.1 * SOONEST
+        assert look.due(14)

@@ -28,7 +28,7 @@ from napari_unet.run import (
 
 PIXELS = 65_536
 HELD_OUT = "Too little is annotated to hold any of it out."
-KINDS = ["held-out", "memory", "diverged", "class", "not-learned", "range", "checkpoint"]
+KINDS = ["held-out", "memory", "diverged", "class", "not-learned", "range", "checkpoint", "live"]
 COUNTS, NAMES = (9000, 6000, 4000), ("cell", "nucleus")
 
 
@@ -294,6 +294,7 @@ class TestNotices:
             ("class", [Rested(20), Woke(20)]),
             ("diverged", [stepped(1210)]),  # two minutes later
             ("checkpoint", [stepped(1510)]),
+            ("live", [stepped(160)]),
             ("range", [Predicted(None, None, None, False)] * 2),
         ],
     )
@@ -313,6 +314,7 @@ class TestNotices:
             ("held-out", [stepped(900)]),
             ("diverged", [stepped(600)]),
             ("checkpoint", [stepped(700)]),
+            ("live", [stepped(100)]),
             ("diverged", [stepped(3000), Noticed("diverged", "So it is."), stepped(3600)]),
             ("memory", [stepped(90_000), scored(90_000)]),
             ("range", [Predicted(None, None, None, False)]),  # of the very image it was said of
@@ -378,7 +380,10 @@ NO_NUMBER = (
     "The loss was no longer a number. If it happens again, lower the learning rate and look for "
     "images with extreme values."
 )
-MEMORY = "Memory ran out. If it is too slow, close other programs or choose a narrower network."
+MEMORY = (
+    "Memory ran out. If it is too slow or not good enough, close other programs or choose a "
+    "narrower network."
+)
 
 
 class TestAdvice:
@@ -436,6 +441,7 @@ class TestAdvice:
                 COUNTS,
                 "The disk is full; make room.",
             ),
+            ([Noticed("live", "It is not drawn.")], COUNTS, "It is not drawn."),
             (
                 [Noticed("range", "Far from those; check with care.")],
                 COUNTS,
@@ -634,9 +640,7 @@ plausible = st.one_of(
     st.builds(Woke, numbers),
     st.builds(
         Noticed,
-        st.sampled_from(
-            ["held-out", "memory", "diverged", "class", "not-learned", "range", "checkpoint"]
-        ),
+        st.sampled_from(KINDS),
         st.text(max_size=20),
     ),
     st.builds(Predicted, st.none(), st.none(), st.none(), st.booleans()),

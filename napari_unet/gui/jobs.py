@@ -17,7 +17,7 @@ from napari.utils.notifications import Notification, NotificationSeverity, notif
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.run import BadInput, Control, Event
+from napari_unet.run import BadInput, Control, Event, first_line
 
 DRAIN_MS = 30  # how often the window looks for news
 DRAIN_SECONDS = 0.008  # and how long it takes them in at a time
@@ -145,10 +145,9 @@ def explain(error: Exception) -> Failure:
     if isinstance(error, BadInput):
         return Failure(str(error))
     details = "".join(traceback.format_exception(error))
-    what = str(error).strip().partition("\n")[0] or type(error).__name__
     return Failure(
-        f"This went wrong, and is a fault of napari-unet: {what}. What was painted and the models "
-        "are kept; please report it with the details.",
+        f"This went wrong, and is a fault of napari-unet: {first_line(error)}. What was painted "
+        "and the models are kept; please report it with the details.",
         details,
     )
 
