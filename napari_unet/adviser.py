@@ -81,7 +81,7 @@ class Adviser:
         # By window, the version it was read at, the values of its filters, and its labels.
         self._rows: dict[tuple[str, tuple[int, ...]], tuple[int, Tensor, Tensor]] = {}
         self._views: dict[str, tuple[Item, BlockCache]] = {}
-        self._sparse: frozenset[str] = frozenset()  # images of which much is unpainted
+        self._hinted: frozenset[str] = frozenset()  # images of which much is unpainted
         self._first = 0  # version of the training set at the beginning
         self._fitted = (-1, 0)  # to which version of the training set, at which step
         self._kinds: frozenset[int] = frozenset()  # that it knows
@@ -103,9 +103,10 @@ class Adviser:
         self._fitted, self._kinds = (self._sampler.version, step), kinds
         items = self._sampler.items
         # One in which nothing is painted may be painted before the next fit.
-        self._sparse = frozenset(i.name for i in items if not i.labelled or is_sparse([i]))
+        self._hinted = frozenset(i.name for i in items if not i.labelled or is_sparse([i]))
         self._read([window for i in items if i.labelled for window in self._windows(i)])
-        self.net, self._views = self._fit(), {}
+        self.net = self._fit()
+        self._forget_views()
 
     @property
     def sparse(self) -> bool:
@@ -114,16 +115,18 @@ class Adviser:
 
     def stop(self) -> None:
         """Say nothing any more."""
-        self._on, self.net, self._views, self._rows = False, None, {}, {}
+        self._on, self.net, self._rows = False, None, {}
+        self._forget_views()
 
     def stop_hinting(self) -> bool:
         """Give no hints any more; whether there were any."""
-        before, self._hinting = self._hinting and self.net is not None, False
+        before = self._hinting and self.net is not None and bool(self._hinted)
+        self._hinting = False
         return before
 
     def hints(self, item: Item) -> BlockCache | None:
         """What the unpainted rest of an image probably is, if much is unpainted."""
-        return self.view(item) if self._hinting and item.name in self._sparse else None
+        return self.view(item) if self._hinting and item.name in self._hinted else None
 
     def view(self, item: Item) -> BlockCache | None:
         """The probabilities of background and of each class, (1 + classes, *spatial)."""
@@ -133,6 +136,11 @@ class Adviser:
         if known is None or known[0] is not item:  # another image may have come under the name
             known = self._views[item.name] = (item, BlockCache(_View(self, self.net, item)))
         return known[1]
+
+    def _forget_views(self) -> None:
+        for _, view in self._views.values():
+            view.forget()
+        self._views.clear()
 
     def _windows(self, item: Item) -> Iterable[_Window]:
         ndim = item.annotation.ndim
@@ -250,7 +258,7 @@ class Say:
         """Whether the net has its part in the answer."""
         return self._steps + step >= ASKED
 
-    def ended(self, step: int) -> bool:
+    def mature(self, step: int) -> bool:
         """Whether the net knows more than a first guess."""
         return self._steps + step >= FIRST_GUESS
 
@@ -260,7 +268,7 @@ class Say:
             return (0.0,)
         if self._adviser.sparse and self._steps + step < ALONE:
             return (self.usual(step),)
-        return (0.0, TOGETHER) if self.ended(step) else (TOGETHER, 1.0)
+        return (0.0, TOGETHER) if self.mature(step) else (TOGETHER, 1.0)
 
     def judge(self, best: float) -> None:
         self._judged = best

@@ -40,7 +40,7 @@ class HoldOut:
         """Give every block of the present annotation its role."""
         for item in items:
             grid = item.touched.shape
-            # A name may come back with another image: what was decided for the old one is void.
+            # A name may come back with an image of another size, whose blocks are others.
             if item.name not in self.roles or self.roles[item.name].shape != grid:
                 self.roles[item.name] = np.zeros(grid, np.uint8)
                 self.windows[item.name] = []

@@ -37,9 +37,11 @@ class Learner:
         sampler: Sampler,
         numerics: Numerics,
         adviser: Adviser,
+        before: int = 0,
     ) -> None:
+        """The net has learned for so many steps already."""
         self.config, self.sampler, self.numerics = config, sampler, numerics
-        self.set, self.adviser = sampler.set, adviser
+        self.set, self.adviser, self._before = sampler.set, adviser, before
         self.net: Net = numerics.place(net).train()
         self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.rate = config.rate
@@ -121,8 +123,9 @@ class Learner:
             x, self._send(crops.labels), self._send(crops.weights), grid
         )
         x, hints = x[:, :channels], None if hints is None else x[:, channels:]
-        if hints is not None and self.step >= FIRST_GUESS:
-            hints = agreed(hints, self._own(x), self.step)
+        learned = self._before + self.step
+        if hints is not None and learned >= FIRST_GUESS:
+            hints = agreed(hints, self._own(x), learned)
         x = vary_light(x, strength, self.random, self.rng)
         return self._laid_out(x), target, weights, hints
 
@@ -169,6 +172,7 @@ class Learner:
             "batch": self.batch,
             "patch": self.patch,
             "rng": self.rng.bit_generator.state,
+            "scaler": self.scaler.state_dict(),
         }
         return tensors, plain
 
@@ -176,6 +180,7 @@ class Learner:
         self.step, self.rate, self.batch = plain["step"], plain["rate"], plain["batch"]
         self.patch = tuple(plain["patch"])
         self.rng.bit_generator.state = plain["rng"]
+        self.scaler.load_state_dict(plain["scaler"])
         self.random.set_state(tensors["random"])
         torch.set_rng_state(tensors["dropout"])
         self.net.load_state_dict(under("net.", tensors))
@@ -194,7 +199,10 @@ def under(prefix: str, tensors: Weights) -> Weights:
 
 
 def wrongness(logits: Tensor, target: Tensor) -> Tensor:
-    """How wrong each patch is, 0 to 1, from every fourth labelled pixel along each axis: (B,)."""
+    """How wrong each patch is, 0 to 1, from every fourth pixel along each axis: (B,).
+
+    Not a number where nothing is labelled among these.
+    """
     few = (slice(None, None, 4),) * (target.ndim - 1)
     z, t = logits[(slice(None), slice(None), *few)].float(), target[(slice(None), *few)].long()
     truth = torch.where(t == BACKGROUND, 0, t)
@@ -203,7 +211,7 @@ def wrongness(logits: Tensor, target: Tensor) -> Tensor:
     else:
         right = torch.softmax(z, 1).gather(1, truth[:, None])[:, 0]
     known = t > 0
-    return ((1 - right) * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
+    return ((1 - right) * known).flatten(1).sum(1) / known.flatten(1).sum(1)
 
 
 def patch_shape(

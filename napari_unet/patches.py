@@ -138,12 +138,16 @@ class Sampler:
         return self._sums[key]
 
     def feedback(self, spots: list[Spot], errors: np.ndarray) -> None:
-        """Remember how badly each patch was predicted; relative to the batch, within 1/2 to 2."""
-        if not np.isfinite(errors).all():  # of a net that is about to be put back
+        """Remember how badly each patch was predicted; relative to the batch, within 1/2 to 2.
+
+        Where that is not known, as of a net that is about to be put back, all stays as it was.
+        """
+        known = np.isfinite(errors)
+        if not known.any():
             return
-        relative = np.clip(errors / max(float(errors.mean()), 1e-6), 0.5, 2)
+        relative = np.clip(errors / max(float(errors[known].mean()), 1e-6), 0.5, 2)
         self._lately += [
-            (s.item.name, s.block, float(e)) for s, e in zip(spots, relative, strict=True)
+            (spots[i].item.name, spots[i].block, float(relative[i])) for i in np.flatnonzero(known)
         ]
 
     def state(self) -> dict[str, Any]:
@@ -297,6 +301,12 @@ class BlockCache:
         self.shape = tuple(image.shape)
         self._edge = CACHE_EDGE[len(self.shape) - 1]
         self._number = next(self._numbers)
+
+    def forget(self) -> None:
+        """Leave the store to others."""
+        with self._lock:
+            for key in [k for k in self._recent if k[0] == self._number]:
+                del self._recent[key]
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         spatial = region[1:]

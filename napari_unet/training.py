@@ -148,14 +148,16 @@ class _Run:
         if start is not None:
             _take_over(net, start, training_set.rims)
         self.holdout = HoldOut(config.holdout, net.halo, config.seed)
+        current = None if start is None else start.card.current
+        self._start = "" if current is None else current.created
         self._learned: dict[str, str] = {}  # images of earlier runs
-        self._judged_by: Windows = {}
+        self._windows_before: Windows = {}
         if start is not None:
-            self._learned, self._judged_by = start.card.images, start.card.windows
+            self._learned, self._windows_before = start.card.images, start.card.windows
             _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         # A net that has learned knows more than an adviser does that has seen some strokes.
-        before = start.card.current.steps if start is not None and start.card.current else 0
+        before = 0 if current is None else current.steps
         hinting, earlier = config.second_opinion and before < TRUSTED, None
         if start is not None and config.second_opinion and not hinting:
             earlier = _earlier_adviser(start, net, training_set.rims, self.numerics.device)
@@ -163,7 +165,7 @@ class _Run:
             self.sampler, net.config, self.numerics, config.seed, hinting, earlier
         )
         self.say = Say(self.adviser, before)
-        self.learner = Learner(net, config, self.sampler, self.numerics, self.adviser)
+        self.learner = Learner(net, config, self.sampler, self.numerics, self.adviser, before)
         self.jury = Judge(
             self.holdout,
             self.numerics,
@@ -213,7 +215,7 @@ class _Run:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
         painted = self.sampler.refresh(self.step)
-        self._refresh_adviser()
+        yield from self._refresh_adviser()
         if not painted:
             return
         self._be_patient_again()
@@ -226,14 +228,23 @@ class _Run:
             elif there.any():
                 yield Noticed("class", self._nowhere(number))
 
-    def _refresh_adviser(self, now: bool = False) -> None:
+    def _refresh_adviser(self, now: bool = False) -> Iterator[Event]:
         """Without the memory for one, there is none."""
         try:
             self.adviser.refresh(self.step, now)
+            return
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-            self.adviser.stop()
+        yield self._stop_adviser()  # outside the except block, which would keep tensors alive
+
+    def _stop_adviser(self) -> Event:
+        self.adviser.stop()
+        free_memory(self.numerics.device)
+        return Noticed(
+            "memory",
+            f"Memory ran out on {self.numerics.device}; going on without a second opinion.",
+        )
 
     def one_step(self) -> Iterator[Event]:
         """One optimiser step; when memory runs out, a smaller one is tried."""
@@ -246,7 +257,14 @@ class _Run:
                 raise
             loss = None
         if loss is None:  # outside the except block, which would keep the step's tensors alive
-            if not self.adviser.stop_hinting():  # for which it needs memory as well
+            if self.adviser.stop_hinting():  # for which it needs memory as well
+                free_memory(self.numerics.device)
+                yield Noticed(
+                    "memory",
+                    f"Memory ran out on {self.numerics.device}; only what is painted is learned "
+                    "from now on.",
+                )
+            else:
                 yield self._shrink()
             return
         pending, self._pending = self._pending, (self.step, loss)
@@ -255,20 +273,20 @@ class _Run:
 
     def judge(self) -> Iterator[Event]:
         """Judge the averaged weights; when memory runs out, in smaller pieces, or later."""
-        events: list[Event] | None = None
-        while events is None:
+        while True:
             try:
                 events = list(self._judge())
+                break
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
-                if self.jury.edge >= 16:
-                    self.jury.edge //= 2
-                elif self.adviser.net is not None:
-                    self.adviser.stop()
-                else:
-                    events = []
-                    self._judged = (self._judged[0], self.step + JUDGE_STEPS)
+            if self.jury.edge >= 16:
+                self.jury.edge //= 2
+            elif self.adviser.net is not None:
+                yield self._stop_adviser()
+            else:
+                self._judged = (self._judged[0], self.step + JUDGE_STEPS)
+                return
         yield from events
 
     def _judge(self) -> Iterator[Event]:
@@ -296,7 +314,7 @@ class _Run:
             return
         self.say.judge(share)
         # What a few steps have learned may score well where it was learned, and nowhere else.
-        immature = self.say.ended(self.step) and not self.say.ended(self.best_step)
+        immature = self.say.mature(self.step) and not self.say.mature(self.best_step)
         better = self.best is None or dice > self.best_dice or immature
         if better:
             self.best, self.best_dice = copied(average.state_dict()), dice
@@ -348,10 +366,10 @@ class _Run:
             yield self._roll_back()
         if checkpoint is not None:
             yield from self.save_checkpoint(checkpoint)
-        self._refresh_adviser(now=True)
+        yield from self._refresh_adviser(now=True)
         if self.step and self._holds_out:
             yield from self.judge()
-        dice = self.curve[-1][1] if self.curve else None
+        dice = dict(self.curve).get(self.step)
         model = last = self._model(self.step, dice, self.say.now(self.step))
         if self.best is not None:
             held_out = self._judge_the_best()
@@ -527,11 +545,11 @@ class _Run:
         return Model(self._card(step, dice, share), copies)
 
     def _card(self, step: int, dice: float | None, share: float) -> Card:
-        items = self.set.items
+        items = self.sampler.items  # others came a moment ago, and were not learned
         images = {i.name: _identify(i) for i in items}
         now_here = set(images.values())
         earlier = {n: digest for n, digest in self._learned.items() if digest not in now_here}
-        windows = {n: self._judged_by[n] for n in earlier if n in self._judged_by}
+        windows = {n: self._windows_before[n] for n in earlier if n in self._windows_before}
         version = Version(
             number=1, created=now(), steps=step, seconds=round(self.seconds, 2), dice=dice
         )
@@ -544,7 +562,7 @@ class _Run:
             unit=self.set.unit,
             seen=tuple(item_stats(i) for i in items),
             images=earlier | images,
-            labelled=tuple(self.set.counts.tolist()),
+            labelled=tuple(self.sampler.labelled.tolist()),
             training=self.config.model_dump(),
             numerics=f"{self.numerics.name} on {self.numerics.device}",
             software={"napari-unet": __version__, "torch": torch.__version__},
@@ -583,8 +601,8 @@ class _Run:
         """Go on where a checkpoint left off."""
         if state.get("for") != self._identity:
             raise BadInput(
-                f"{path} is a checkpoint of another network, device or number format; give another "
-                "file."
+                f"{path} is a checkpoint of another network, first model, device or number format; "
+                "give another file."
             )
         sizes = state.get("sizes", {})
         for item in self.set.items:
@@ -602,7 +620,7 @@ class _Run:
     def _identity(self) -> list[Any]:
         """What must be the same for a checkpoint to be gone on from."""
         net, numerics = self.learner.net, self.numerics
-        return [net.config.model_dump_json(), numerics.name, numerics.device.type]
+        return [net.config.model_dump_json(), self._start, numerics.name, numerics.device.type]
 
     def _restore(self, tensors: Weights, state: dict[str, Any]) -> None:
         self.learner.restore(tensors, state["learner"])
@@ -629,7 +647,7 @@ def _in_its_format(config: TrainConfig, ndim: int, state: dict[str, Any]) -> Tra
     device = choose_device(config.device, ndim)
     before = state.get("for")
     for precision in ("float32", "bfloat16") if config.precision == "auto" else ():
-        same = isinstance(before, list) and before[1:] == [precision, device.type]
+        same = isinstance(before, list) and before[2:] == [precision, device.type]
         if same and device.type == "cpu" and choose_numerics(device, ndim=ndim).name != precision:
             return config.model_copy(update={"precision": precision})
     return config

@@ -500,7 +500,8 @@ CASES = [
             root,
             safetensors.torch.save({"state": torch.tensor([*b'{"for": 1}'], dtype=torch.uint8)}),
         ),
-        r"state is a checkpoint of another network, device or number format; give another file",
+        r"state is a checkpoint of another network, first model, device or number format; "
+        r"give another file",
     ),
     Case(
         "checkpoint of nothing",

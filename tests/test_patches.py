@@ -210,6 +210,17 @@ class TestBlockCache:
         cache[second]
         assert image.read == before + block // 4
 
+    def test_leaves_its_room_to_others_when_it_is_done_with(self):
+        images = [_Counted(self.image), _Counted(self.image)]
+        caches = [BlockCache(image) for image in images]
+        for cache in caches:
+            cache[(slice(None), *square(0, 0, 9))]
+        before = [image.read for image in images]
+        caches[0].forget()
+        for cache in caches:
+            cache[(slice(None), *square(0, 0, 9))]
+        assert [image.read for image in images] == [2 * before[0], before[1]]
+
     def test_does_not_hold_on_to_what_it_dropped(self, monkeypatch):
         monkeypatch.setattr(patches, "CACHE_BYTES", 1)
         image = _Counted(self.image)
@@ -308,6 +319,20 @@ class TestDraws:
         sampler.feedback(sampler.draw(4, (0, 0)), np.zeros(4))
         sampler.refresh(100)
         assert len(sampler.draw(4, (0, 0))) == 4
+
+    def test_where_nothing_was_looked_at_the_odds_stay(self):
+        drawn = []
+        for errors in (None, [np.nan, np.nan, np.nan, np.nan], [1.0, np.nan, np.nan, np.nan]):
+            training_set = make_set((64, 320))
+            training_set.complete("image 0")
+            sampler = make_sampler(training_set)
+            for step in range(0, 400, 20):
+                spots = sampler.draw(4, (0, 0))
+                if errors is not None:
+                    sampler.feedback(spots, np.array(errors))
+                sampler.refresh(step)
+            drawn.append(places(sampler.draw(40, (0, 0))))
+        assert drawn[0] == drawn[1] == drawn[2], "one alone is neither worse nor better"
 
     def test_equal_seeds_draw_alike_and_others_do_not(self):
         training_set = make_set((320, 320))

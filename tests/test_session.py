@@ -424,6 +424,7 @@ class TestTraining:
         assert (card.net.ndim, card.axes, card.spacing) == (3, "CZYX", (4.0, 2.0, 1.0))
 
     def test_learns_what_is_painted_meanwhile(self, session):
+        session.config = CONFIG.model_copy(update={"steps": 4})
         picture = begun(session)
         events = session.train()
         until(Stepped, events, session)

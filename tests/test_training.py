@@ -153,6 +153,20 @@ class TestRun:
         assert card.training["steps"] == 2
         assert len(card.seen) == 2
 
+    def test_the_card_has_only_images_that_were_learned_from(self):
+        training_set, control, cards = make_set(), Control(), []
+        for event in train(TrainConfig(steps=4, **TINY), training_set, control):
+            if isinstance(event, Stepped) and event.step == 2:
+                image, mask = discs(7)
+                training_set.add("another", image, mask, complete=True)
+                control.ask()
+            if isinstance(event, Peeked):
+                cards.append(event.model.card)
+        cards.append(event.model.card)
+        assert [[*card.images] for card in cards] == [["discs 0"], ["discs 0", "another"]]
+        assert [len(card.seen) for card in cards] == [1, 2]
+        assert sum(cards[1].labelled) == 2 * sum(cards[0].labelled)
+
     def test_volumes(self):
         volume = TrainingSet(class_table(1), ndim=3, spacing=(3.0, 1.0, 1.0))
         planes = [discs(s, 48) for s in range(8)]
@@ -411,6 +425,20 @@ class TestHints:
         assert equal(kept, {k: last.weights[k] for k in kept})
         assert last.card.net.pixels == TOGETHER, "it is no first guess"
 
+    def test_a_net_that_has_learned_a_little_has_a_part_in_them_at_once(self, monkeypatch):
+        model = run(strokes(), steps=2)[-1].model
+        version = model.card.current.model_copy(update={"steps": FIRST_GUESS})
+        model.card = model.card.model_copy(update={"versions": (version,)})
+        steps = []
+
+        def spy(hints, _own, step):
+            steps.append(step)
+            return hints
+
+        monkeypatch.setattr(learner, "agreed", spy)
+        list(train(TrainConfig(steps=2, **TINY), strokes(), start=model))
+        assert steps == [FIRST_GUESS, FIRST_GUESS + 1]
+
     def test_without_a_second_opinion_there_is_no_classifier(self, monkeypatch):
         model = run(strokes(), steps=2)[-1].model
         assert model.card.net.pixels
@@ -537,6 +565,16 @@ class TestCheckpoint:
         with pytest.raises(BadInput, match="another network"):
             list(train(TrainConfig(steps=1, **TINY | {"width": 8}), make_set(), checkpoint=path))
 
+    def test_a_run_that_began_from_a_model_goes_on_only_with_it(self, tmp_path):
+        path, config = tmp_path / "run.safetensors", TrainConfig(steps=2, **TINY)
+        model = run(make_set(), steps=1)[-1].model
+        list(train(config, make_set(), start=model, checkpoint=path))
+
+        with pytest.raises(BadInput, match="another network, first model"):
+            list(train(config, make_set(), checkpoint=path))
+
+        assert list(train(config, make_set(), start=model, checkpoint=path))[-1].step == 2
+
 
 class TestTrouble:
     def test_memory_that_runs_out_shrinks_the_step_and_training_goes_on(self, monkeypatch):
@@ -564,6 +602,26 @@ class TestTrouble:
 
         with pytest.raises(BadInput, match="not enough memory on cpu"):
             run(make_set(), steps=3)
+
+    @pytest.mark.parametrize(
+        ("what", "said"),
+        [
+            ("fit", "Memory ran out on cpu; going on without a second opinion."),
+            ("hint_loss", "Memory ran out on cpu; only what is painted is learned from now on."),
+        ],
+    )
+    def test_without_the_memory_for_a_second_opinion_it_goes_on_and_says_so(
+        self, monkeypatch, what, said
+    ):
+        def no_memory(*_arguments, **_options):
+            raise MemoryError
+
+        monkeypatch.setattr(adviser if what == "fit" else learner, what, no_memory)
+
+        events = run(strokes(), steps=3)
+
+        assert [e.message for e in of(Noticed, events) if e.kind == "memory"] == [said]
+        assert events[-1].step == 3
 
     def test_other_errors_are_not_hidden(self, monkeypatch):
         def broken(self, part_of_rate):
@@ -695,6 +753,21 @@ class TestLateTrouble:
         last = run(make_set(6), steps=60)[-1]
 
         assert (last.reason, last.step, last.dice) == ("steps", 60, None)
+
+    def test_the_last_model_has_no_score_of_earlier_weights(self, monkeypatch):
+        real, times = training.Judge.score, itertools.count()
+
+        def only_once(self, *arguments, **options):
+            if next(times):
+                raise MemoryError
+            return real(self, *arguments, **options)
+
+        monkeypatch.setattr(training.Judge, "score", only_once)
+
+        done = run(make_set(6), steps=45)[-1]
+
+        assert done.model.card.current.dice is not None
+        assert done.last.card.current.dice is None
 
     def test_memory_that_runs_out_while_the_best_is_judged_anew_leaves_the_average(
         self, monkeypatch
