@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
@@ -90,13 +90,12 @@ def segmentation_loss(
     Of several heads each counts half as much as the one before. `class_weights` has one number
     for background and each class; it and `pixel_weights` apply to the cross-entropy.
     """
-    heads = [logits] if isinstance(logits, Tensor) else logits
     truth = _truth(target, class_weights, pixel_weights)
-    loss = torch.zeros((), device=target.device)
-    for i, head in enumerate(heads):
-        compare = _binary if head.shape[1] == 1 else _multiclass
-        loss = loss + 0.5**i * compare(head, truth, kind)
-    return loss / (2 - 0.5 ** (len(heads) - 1))
+
+    def compare(head: Tensor) -> Tensor:
+        return (_binary if head.shape[1] == 1 else _multiclass)(head, truth, kind)
+
+    return _over_heads(compare, logits)
 
 
 def hint_loss(logits: Tensor | Sequence[Tensor], target: Tensor, hints: Tensor) -> Tensor:
@@ -105,14 +104,21 @@ def hint_loss(logits: Tensor | Sequence[Tensor], target: Tensor, hints: Tensor) 
     `hints` (B, 1 + classes, *spatial) are probabilities, all 0 where there are none; a pixel
     counts as much as its hint is sure. Of several heads each counts half as much as the one before.
     """
-    heads = [logits] if isinstance(logits, Tensor) else logits
     hints = hints * (target == UNLABELLED)[:, None] * _sureness(hints)
-    loss = hints.new_zeros(())
-    for i, head in enumerate(heads):
+
+    def compare(head: Tensor) -> Tensor:
         z = head.float()
         log_p = F.logsigmoid(torch.cat([-z, z], 1)) if z.shape[1] == 1 else F.log_softmax(z, 1)
-        loss = loss - 0.5**i * (hints * log_p).sum() / hints.sum().clamp_min(1)
-    return loss / (2 - 0.5 ** (len(heads) - 1))
+        return -(hints * log_p).sum() / hints.sum().clamp_min(1)
+
+    return _over_heads(compare, logits)
+
+
+def _over_heads(loss: Callable[[Tensor], Tensor], logits: Tensor | Sequence[Tensor]) -> Tensor:
+    """The mean over the heads, each of which counts half as much as the one before."""
+    heads = [logits] if isinstance(logits, Tensor) else logits
+    parts = [0.5**i * loss(head) for i, head in enumerate(heads)]
+    return torch.stack(parts).sum() / (2 - 0.5 ** (len(heads) - 1))
 
 
 def _sureness(p: Tensor) -> Tensor:
