@@ -7,8 +7,10 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,7 +196,25 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": dict(versions(packages)),
+        "commit": commit(),
     }
+
+
+def commit() -> str | None:
+    """The state of the sources, where they are a checkout."""
+    where = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(where, capture_output=True, check=True, text=True).stdout.strip()
+    return None
+
+
+def measured(records: Iterable[dict[str, Any]]) -> str:
+    """When each method was measured, in a sentence."""
+    days: dict[str, set[str]] = {}
+    for record in records:
+        days.setdefault(record["method"], set()).add(record["machine"]["date"][:10])
+    spans = (f"{m} {' to '.join(sorted({min(d), max(d)}))}" for m, d in days.items())
+    return f"Measured: {', '.join(spans)}."
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -48,7 +48,7 @@ def train_forest(
         chosen = random.choice(mask.size, min(mask.size, pixels // len(images)), replace=False)
         rows.append(features(image)[chosen])
         truth.append(mask.ravel()[chosen])
-    forest = RandomForestClassifier(100, max_depth=20, n_jobs=2, random_state=seed)
+    forest = RandomForestClassifier(100, max_depth=20, n_jobs=-1, random_state=seed)
     forest.fit(np.concatenate(rows), np.concatenate(truth))
     return lambda image: forest.predict(features(image)).reshape(image.shape[:2])
 

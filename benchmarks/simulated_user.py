@@ -23,7 +23,19 @@ import chart
 import numpy as np
 import rivals
 import torch
-from common import RESULTS, SETS, Item, Target, dice, load_set, machine, split, table, write_report
+from common import (
+    RESULTS,
+    SETS,
+    Item,
+    Target,
+    dice,
+    load_set,
+    machine,
+    measured,
+    split,
+    table,
+    write_report,
+)
 
 import napari_unet as nu
 from napari_unet.annotation import TrainingSet
@@ -37,7 +49,7 @@ PER_STROKE, SPEED = 0.4, 400.0  # seconds to look and move; pixels in a second
 THICKEST, LONGEST, THINNEST = 12, 60, 1.5  # radius and length of a stroke, in pixels
 STROKES = 6  # on one image before the next
 TIMES = (5.0, 15.0, 30.0, 60.0, 120.0)
-LOOK_SHARE = 0.1  # of the time goes into the mask the user looks at, as in the viewer
+LOOK_SHARE = 0.1  # of the time, for the masks that the user looks at: the most it is in the viewer
 FOREST_PIXELS = 20_000
 TITLES = {
     "isbi2012_em": "EM membranes",
@@ -87,7 +99,7 @@ class Ours:
             return
         if self.events is None:
             self.events = train(self.config, self.set, self.control)
-        end = self._now() + seconds - self.debt
+        end = self._now() + (1 - LOOK_SHARE) * seconds - self.debt
         while self._now() < end:
             self.steps += isinstance(next(self.events), Stepped)
         self.debt = max(0.0, self._now() - end)
@@ -98,12 +110,11 @@ class Ours:
     def predict(self, image: np.ndarray) -> np.ndarray:
         if self.events is None:
             return np.zeros(image.shape[:2], np.uint8)
+        start = self._now()
         self.control.ask()
         peeked = next(e for e in self.events if isinstance(e, Peeked))
-        start = self._now()
-        mask = nu.predict(peeked.model, image)
-        self.debt += LOOK_SHARE * (self._now() - start)
-        return mask
+        self.debt += self._now() - start  # it may have judged first
+        return nu.predict(peeked.model, image)
 
 
 class Forest:
@@ -124,7 +135,7 @@ class Forest:
             return
         start = time.perf_counter()
         chosen = np.random.default_rng(self.seed).permutation(len(truth))[:FOREST_PIXELS]
-        forest = RandomForestClassifier(100, max_depth=20, n_jobs=2, random_state=self.seed)
+        forest = RandomForestClassifier(100, max_depth=20, n_jobs=-1, random_state=self.seed)
         self.forest = forest.fit(np.concatenate(rows)[chosen], truth[chosen])
         self.left = min(0.0, self.left - (time.perf_counter() - start))
 
@@ -268,24 +279,21 @@ def work(
 ) -> list[dict]:
     """Paint and correct until the time is up; scores at each of the times."""
     annotations = [np.zeros(item.mask.shape, np.uint8) for item in seen]
-    now, current, strokes, idle, scores = 0.0, 0, 0, 0, []
+    now, current, strokes, scores = 0.0, 0, 0, []
     times = list(times)
     while times:
         item, painted = seen[current], annotations[current]
-        found = stroke(method.predict(item.image), item.mask, painted) if idle < K else None
+        found = stroke(method.predict(item.image), item.mask, painted)
         seconds = PER_STROKE
         if found is not None:
             (where, length), label = found
             painted[where & (painted == 0)] = label
             seconds += length / SPEED
-            idle, strokes = 0, strokes + 1
-        else:
-            idle += 1
+            strokes += 1
         method.learn(annotations, seconds)
         now += seconds
         if strokes >= STROKES or found is None:
             current, strokes = (current + 1) % len(seen), 0
-            idle = idle if idle < K else 0
         while times and now >= times[0]:
             scores.append(score(method, seen, unseen, annotations) | {"seconds": times.pop(0)})
     return scores
@@ -312,21 +320,19 @@ def score(
 
 
 def report(records: Sequence[dict]) -> None:
-    values: dict[tuple[str, str, float], dict[int, float]] = {}
-    for r in records:  # of one that was measured again, the last counts
-        values.setdefault((r["set"], r["method"], r["seconds"]), {})[r["seed"]] = r["unseen"]
+    values = comparable(records)
     means = {key: statistics.fmean(v.values()) for key, v in values.items()}
     sets = [s for s in SETS if any(key[0] == s for key in means)]
     methods = [m for m in METHODS if any(key[1] == m for key in means)]
     times = sorted({key[2] for key in means})
-    head = ["set", *(f"{m}, {t:g} s" for t in times for m in methods)]
-    columns = [[means.get((s, m, t)) for s in sets] for t in times for m in methods]
-    for column in columns:
-        column.append(None if None in column else statistics.fmean(column))
-    rows = [
-        [s, *("" if c[number] is None else f"{c[number]:.3f}" for c in columns)]
-        for number, s in enumerate([*sets, "mean"])
-    ]
+    columns = [(m, t) for t in times for m in methods]
+    of_all = {
+        (m, t): statistics.fmean(means[s, m, t] for s in sets)
+        for m, t in columns
+        if all((s, m, t) in means for s in sets)
+    }
+    rows = [[s, *(_cell(values.get((s, m, t), {})) for m, t in columns)] for s in sets]
+    rows.append(["mean", *(f"{of_all[c]:.3f}" if c in of_all else "" for c in columns)])
     curves = {
         TITLES[s]: {
             rivals.NAMES.get(m, m): [(t, means[s, m, t]) for t in times if (s, m, t) in means]
@@ -335,29 +341,64 @@ def report(records: Sequence[dict]) -> None:
         for s in sets
     }
     chart.draw(CHART, curves, "seconds of the user", "Dice, unseen images")
-    targets = []
-    for t in times:
-        leads = {
-            s: means[s, "ours", t] - max(means[s, m, t] for m in rivals.NAMES)
-            for s in sets
-            if all((s, m, t) in means for m in ("ours", *rivals.NAMES))
-        }
-        if leads:
-            wins = sum(lead > 0 for lead in leads.values())
-            targets.append(
-                Target(f"{t:g} s: sets ahead, of {len(leads)}", wins, 6 / 7 * len(leads))
-            )
-            targets.append(Target(f"{t:g} s: worst lead", min(leads.values()), -0.01))
-            if t == 30:
-                mean = statistics.fmean(leads.values())
-                targets.append(Target("30 s: mean lead over the best rival", mean, 0.05))
     write_report(
         "simulated_user",
         "Dice on unseen images over the seconds of a simulated user",
-        table(head, rows),
+        f"{table(['set', *(f'{m}, {t:g} s' for m, t in columns)], rows)}\n\n{measured(records)}",
         {"runs": list(records)},
-        targets,
+        [target for t in times for target in targets(means, of_all, t)],
     )
+
+
+Key = tuple[str, str, float]  # set, method and seconds
+
+
+def comparable(records: Sequence[dict]) -> dict[Key, dict[int, float]]:
+    """Dice by seed, of the seeds that all methods have been through until then."""
+    found: dict[Key, dict[int, float]] = {}
+    for r in records:  # of one that was measured again, the last counts
+        found.setdefault((r["set"], r["method"], r["seconds"]), {})[r["seed"]] = r["unseen"]
+    for s, t in {(s, t) for s, _, t in found}:
+        beside = [scores for (a, _, b), scores in found.items() if (a, b) == (s, t)]
+        common = set.intersection(*map(set, beside))
+        for scores in beside:
+            for seed in scores.keys() - common:
+                del scores[seed]
+    return {key: scores for key, scores in found.items() if scores}
+
+
+def targets(
+    means: dict[Key, float], of_all: dict[tuple[str, float], float], t: float
+) -> list[Target]:
+    """What is wanted of the means after so many seconds."""
+    leads = {
+        s: means[s, "ours", t] - max(means[s, m, t] for m in rivals.NAMES)
+        for s in SETS
+        if all((s, m, t) in means for m in ("ours", *rivals.NAMES))
+    }
+    if not leads:
+        return []
+    wins = sum(lead > 0 for lead in leads.values())
+    found = [
+        Target(f"{t:g} s: sets ahead, of {len(leads)}", wins, 6 / 7 * len(leads)),
+        Target(f"{t:g} s: worst lead", min(leads.values()), -0.01),
+    ]
+    if t == 30 and all((m, t) in of_all for m in ("ours", *rivals.NAMES)):
+        lead = of_all["ours", t] - max(of_all[m, t] for m in rivals.NAMES)
+        mean = statistics.fmean(leads.values())
+        found += [
+            Target("30 s: lead over the rival with the best mean", lead, 0.05),
+            Target("30 s: mean lead over the best rival of each set", mean, 0.05),
+        ]
+    return found
+
+
+def _cell(scores: dict[int, float]) -> str:
+    """Of several draws their mean and spread; of one its score."""
+    if len(scores) < 2:
+        return "".join(f"{score:.3f}" for score in scores.values())
+    each = list(scores.values())
+    return f"{statistics.fmean(each):.3f} ± {statistics.stdev(each):.3f} ({len(each)})"
 
 
 def main() -> None:
@@ -366,6 +407,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--pace", type=float, help="steps of ours in a second; only shown")
     parser.add_argument("--until", type=float, default=TIMES[-1], help="seconds of the user")
     arguments = parser.parse_args()
@@ -380,7 +422,7 @@ def main() -> None:
     choose_numerics(TrainConfig().device)  # once in a process, not in the first user's seconds
     for name in arguments.sets:
         items = load_set(arguments.data, name)
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             seen, unseen = split(name, items, K, seed)
             for kind in arguments.methods:
                 if all((name, kind, seed, t) in known for t in times):
