@@ -6,7 +6,8 @@ import pytest
 
 
 @pytest.fixture
-def watched(pytester: pytest.Pytester) -> pytest.Pytester:
+def watched(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:cacheprovider -p no:xvfb")
     source = Path(__file__).with_name("conftest.py").read_text()
     pytester.makeconftest(source.replace("GRACE = 2.0", "GRACE = 0.1"))
     return pytester
@@ -22,7 +23,7 @@ def test_a_thread_left_behind_fails_its_test(watched: pytest.Pytester, daemon: b
         """
     )
 
-    result = watched.runpytest_inprocess("-p", "no:cacheprovider")
+    result = watched.runpytest_inprocess()
 
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*threads left behind*stray*"])
@@ -38,7 +39,7 @@ def test_a_pool_left_open_fails_its_test(watched: pytest.Pytester) -> None:
         """
     )
 
-    result = watched.runpytest_inprocess("-p", "no:cacheprovider")
+    result = watched.runpytest_inprocess()
 
     result.assert_outcomes(passed=1, errors=1)
 
@@ -62,7 +63,7 @@ def test_a_thread_that_ends_and_a_pool_of_a_library_pass(watched: pytest.Pyteste
         """,
     )
 
-    result = watched.runpytest_inprocess("-p", "no:cacheprovider")
+    result = watched.runpytest_inprocess()
 
     result.assert_outcomes(passed=1)
 
@@ -83,7 +84,7 @@ def test_a_gui_test_without_a_display_says_why_it_is_skipped(
         """
     )
 
-    result = watched.runpytest_inprocess("-p", "no:cacheprovider", "-rs")
+    result = watched.runpytest_inprocess("-rs")
 
     result.assert_outcomes(skipped=1)
     result.stdout.re_match_lines([r"SKIPPED.*(no display|is not installed)"])
