@@ -232,7 +232,7 @@ def report(records: Sequence[dict], folder: Path, name: str) -> None:
     seeds = len({record["seed"] for record in records})
     write_report(
         name,
-        f"Mean Dice on six unseen images, mean ± standard deviation over {seeds} seeds",
+        f"Dice on six unseen images, mean and standard deviation of draws: {seeds}",
         "\n\n".join([*parts, measured(records)]),
         {"runs": list(records)},
         [target for k in scores.k for target in targets(scores, k)],
