@@ -429,12 +429,13 @@ def main() -> None:
                     continue
                 method = METHODS[kind]([item.image for item in seen], seed, **paced)
                 found = work(method, seen, unseen, times)
-                records = [{"set": name, "method": kind, "seed": seed, **s} for s in found]
+                run = {"set": name, "method": kind, "seed": seed, "machine": machine()}
+                records = [run | s for s in found]
                 print(name, kind, seed, [f"{r['seconds']:g} s {r['unseen']:.3f}" for r in records])
                 if paced:
                     continue
                 with store.open("a") as file:
-                    file.writelines(json.dumps(r | {"machine": machine()}) + "\n" for r in records)
+                    file.writelines(json.dumps(r) + "\n" for r in records)
                 done += records
     if done:
         report(done)
