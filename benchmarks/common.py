@@ -201,8 +201,8 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The state of the sources, where they are a checkout."""
-    where = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    """The last commit of the package, where it is a checkout."""
+    where = ["git", "-C", str(RESULTS.parents[1]), "log", "-1", "--format=%h", "napari_unet"]
     with suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(where, capture_output=True, check=True, text=True).stdout.strip()
     return None
