@@ -241,10 +241,10 @@ class _Run:
     def _stop_adviser(self) -> Event:
         self.adviser.stop()
         free_memory(self.numerics.device)
-        return Noticed(
-            "memory",
-            f"Memory ran out on {self.numerics.device}; going on without a second opinion.",
-        )
+        return self._ran_out("going on without a second opinion")
+
+    def _ran_out(self, so: str) -> Event:
+        return Noticed("memory", f"Memory ran out on {self.numerics.device}; {so}.")
 
     def one_step(self) -> Iterator[Event]:
         """One optimiser step; when memory runs out, a smaller one is tried."""
@@ -257,13 +257,10 @@ class _Run:
                 raise
             loss = None
         if loss is None:  # outside the except block, which would keep the step's tensors alive
+            self.learner.zero_grad()
+            free_memory(self.numerics.device)
             if self.adviser.stop_hinting():  # for which it needs memory as well
-                free_memory(self.numerics.device)
-                yield Noticed(
-                    "memory",
-                    f"Memory ran out on {self.numerics.device}; only what is painted is learned "
-                    "from now on.",
-                )
+                yield self._ran_out("only what is painted is learned from now on")
             else:
                 yield self._shrink()
             return
@@ -494,20 +491,14 @@ class _Run:
         )
 
     def _shrink(self) -> Event:
-        device = self.numerics.device
-        self.learner.zero_grad()
-        free_memory(device)
         if not self.learner.shrink():
             return self._give_up(
                 "memory",
-                f"There is not enough memory on {device} for even the smallest step; choose a "
-                "narrower network or close other programs.",
+                f"There is not enough memory on {self.numerics.device} for even the smallest step; "
+                "choose a narrower network or close other programs.",
             )
         size = " x ".join(map(str, self.learner.patch))
-        return Noticed(
-            "memory",
-            f"Memory ran out on {device}; going on with {self.learner.batch} patch(es) of {size}.",
-        )
+        return self._ran_out(f"going on with {self.learner.batch} patch(es) of {size}")
 
     def _give_up(self, kind: Literal["diverged", "memory"], why: str) -> Event:
         """End the run with what it has; with nothing yet, that is the user's to mend."""
