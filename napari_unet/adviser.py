@@ -41,6 +41,7 @@ EXPLAINED = 0.5  # of complete masks it was fitted to; from less it has learned 
 EXPLAINED_STROKES = 0.25  # who corrects a mask paints what is hard
 AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
 AT_LATEST = 200  # but not more
+CLEAR = 0.87  # of them; from so much on, brightness and colour nearby tell what is what
 MOST_CHANNELS = 16  # of more, filters take too much memory
 TRUSTED = 150  # steps after which the net learns ever less of what the classifier says
 
@@ -85,6 +86,7 @@ class Adviser:
         self._first = 0  # version of the training set at the beginning
         self._fitted = (-1, 0)  # to which version of the training set, at which step
         self._kinds: frozenset[int] = frozenset()  # that it knows
+        self._explained = 0.0  # of what it was fitted to
 
     def refresh(self, step: int, now: bool = False) -> None:
         """Fit it to the present annotation, if that has changed and some steps have gone by.
@@ -112,6 +114,11 @@ class Adviser:
     def sparse(self) -> bool:
         """Whether most of the annotated images is unpainted."""
         return self._sampler.sparse
+
+    @property
+    def clear(self) -> bool:
+        """Whether of complete masks it tells nearly all; of strokes, that says nothing."""
+        return self.net is not None and not self.sparse and self._explained >= CLEAR
 
     def stop(self) -> None:
         """Say nothing any more."""
@@ -220,7 +227,8 @@ class Adviser:
             random = torch.Generator(self._device).manual_seed(self._seed)
             fit(net, rows, truth, random, sparse=self.sparse)
         least = EXPLAINED_STROKES if self.sparse else EXPLAINED
-        return net if explained(net, rows, truth) >= least else None
+        self._explained = explained(net, rows, truth)
+        return net if self._explained >= least else None
 
     def pixels(self, item: Item, region: Region) -> tuple[Tensor, Region]:
         """Normalised pixels around a region, (1, C, *spatial), and where in them it lies.
@@ -242,7 +250,11 @@ class Adviser:
 
 
 class Say:
-    """How much of the answer is the adviser's: all of the first, then half, or what scores best."""
+    """How much of the answer is the adviser's: all of the first, then half.
+
+    From when the net is mature, what scores best: half of it where the adviser tells nearly all of
+    complete masks, and nothing where it does not, unless the other is clearly better.
+    """
 
     def __init__(self, adviser: Adviser, steps: int) -> None:
         """The net has learned for so many steps already."""
@@ -252,6 +264,11 @@ class Say:
 
     def usual(self, step: int) -> float:
         """As long as nothing tells which does best."""
+        if self.mature(step) and not (self._adviser.sparse or self._adviser.clear):
+            return 0.0
+        return self._most(step)
+
+    def _most(self, step: int) -> float:
         return TOGETHER if self.shared(step) else 1.0
 
     def shared(self, step: int) -> bool:
@@ -263,19 +280,22 @@ class Say:
         return self._steps + step >= FIRST_GUESS
 
     def choices(self, step: int) -> tuple[float, ...]:
-        """To be compared; of a few strokes, too little is held out to tell."""
+        """To be compared, the usual first; of a few strokes, too little is held out to tell."""
         if self._adviser.net is None:
             return (0.0,)
+        usual = self.usual(step)
         if self._adviser.sparse and self._steps + step < ALONE:
-            return (self.usual(step),)
-        return (0.0, TOGETHER) if self.mature(step) else (TOGETHER, 1.0)
+            return (usual,)
+        if not self.mature(step):
+            return (TOGETHER, 1.0)
+        return (TOGETHER, 0.0) if usual else (0.0, TOGETHER)
 
     def judge(self, best: float) -> None:
         self._judged = best
 
     def now(self, step: int) -> float:
-        usual = self.usual(step)
-        return self.possible(usual if self._judged is None else min(self._judged, usual))
+        judged = self.usual(step) if self._judged is None else min(self._judged, self._most(step))
+        return self.possible(judged)
 
     def possible(self, share: float) -> float:
         """There may be no adviser any more."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 UNLABELLED = 0
 BACKGROUND = 255
 MAX_CLASSES = 254
+MAX_AUGMENT = 3.0
 
 # Okabe and Ito's palette, readable with every common colour blindness; it repeats after eight.
 PALETTE = (
@@ -95,7 +96,9 @@ class TrainConfig(NetChoice):
     patch: int = Field(128, ge=16, le=4096, description="Edge of a square patch, in pixels")
     rate: float = Field(0.02, gt=0, le=1, description="Learning rate")
     decay: float = Field(1e-2, ge=0, le=1, description="Weight decay")
-    augment: float = Field(1.0, ge=0, le=3, description="Strength of augmentation; 0 turns it off")
+    augment: float = Field(
+        1.0, ge=0, le=MAX_AUGMENT, description="Strength of augmentation; 0 turns it off"
+    )
     loss: Literal["both", "cross-entropy", "dice"] = Field(
         "both", description="Cross-entropy, Dice, or their sum"
     )

@@ -26,8 +26,8 @@ EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
 PIECES = 4  # and at most twice so many in all, evenly spread
 LEAST_OF_CLASS = 500  # held-out pixels, without which a class is not judged
 GOLDEN = (math.sqrt(5) - 1) / 2  # of whose multiples the fractions are spread evenly
-# What is held out lies in images that were learned from; of others a net alone knows less.
-LEAD = 0.02  # in Dice, which it needs to be preferred to one that has a second opinion
+# What is held out lies in images that were learned from, and does not show what others are like.
+LEAD = 0.02  # in Dice, which another share of a second opinion needs to be preferred to the usual
 
 # The probabilities of an image, if there is somebody who gives them.
 View = Callable[[Item], Any]
@@ -52,11 +52,11 @@ class Judge:
     ) -> tuple[float, Scores]:
         """Dice of each class on a sample of the held-out pixels, pooled, and with which share.
 
-        Another's `view` has that share in the answer: none only where that is clearly better.
+        Another's `view` has that share in the answer: the first, unless one is clearly better.
         """
         tables = self.tables(net, items, PIECES, shares, view)
         scores = {share: self.pooled(found, items) for share, found in tables.items()}
-        best = max(scores, key=lambda share: (mean(scores[share]) or 0.0) + LEAD * (share > 0))
+        best = max(scores, key=lambda s: (mean(scores[s]) or 0.0) + LEAD * (s == shares[0]))
         return best, scores[best]
 
     def pooled(self, tables: dict[str, Matrix], items: tuple[Item, ...]) -> Scores:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.adviser import FIRST_GUESS, Adviser, agreed
+from napari_unet.adviser import FIRST_GUESS, TRUSTED, Adviser, agreed
 from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
-from napari_unet.config import BACKGROUND, TrainConfig
+from napari_unet.config import BACKGROUND, MAX_AUGMENT, TrainConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
@@ -22,6 +22,7 @@ from napari_unet.optimiser import Optimiser
 from napari_unet.patches import Sampler, Spot, cut
 
 AVERAGE = 0.99  # of the weights; less at the beginning
+MORE_VARIED = 2.0  # times the strength of augmentation, of a net that knows its images
 FEEDBACK_STEPS = 4  # often enough, and a GPU need not be waited for at each step
 
 Weights = dict[str, Tensor]
@@ -110,8 +111,20 @@ class Learner:
         self.rate = rate
         self.optimiser = Optimiser(self.net, rate, self.config.decay)
 
-    def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    @property
+    def _strength(self) -> float:
+        """Of augmentation, which grows with the steps where brightness and colour tell nearly all.
+
+        There a net soon knows its images, and what it then learns of them is wrong for others.
+        """
         strength = self.config.augment
+        if not self.adviser.clear:
+            return strength
+        more = min(MORE_VARIED, max(1.0, (self._before + self.step) / TRUSTED))
+        return min(MAX_AUGMENT, strength * more)
+
+    def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        strength = self._strength
         warp = draw_warp(self.rng, len(spots), self.patch, strength, self.set.spacing)
         crops = cut(spots, warp.crop, self.sampler.closed, self.adviser.hints)
         grid = warp_grid(warp, warp.crop, self.random, self.numerics.device)

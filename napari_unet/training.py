@@ -295,7 +295,7 @@ class _Run:
             present = copied(average.state_dict())
             average.load_state_dict(self.best)
             try:
-                self.say.best, scores = self._scores((self.say.possible(self.say.best), *choices))
+                self.say.best, scores = self._scores((*choices, self.say.possible(self.say.best)))
             finally:
                 average.load_state_dict(present)
             rescored = mean(scores)

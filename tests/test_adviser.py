@@ -70,6 +70,16 @@ def refresh(sampler: Sampler, adviser: Adviser, step: int = 0) -> None:
     adviser.refresh(step)
 
 
+def half_dark(mistakes: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """An image that is brighter on the left, and its mask with so many pixels wrong."""
+    random = np.random.default_rng(0)
+    image = random.normal(size=(1, EDGE, EDGE)).astype(np.float32)
+    image[..., : EDGE // 2] += 10
+    mask = np.zeros((EDGE, EDGE), bool)
+    mask[:, : EDGE // 2] = True
+    return image, mask ^ (random.random(mask.shape) < mistakes)
+
+
 def whole_net(pixels: PixelNet) -> Net:
     """A net that answers for images of any size what a classifier of pixels says."""
     net = build(pixels.config.model_copy(update={"pixels": 1.0})).eval()
@@ -364,6 +374,28 @@ def test_a_rare_class_is_among_the_pixels_that_are_learned_from():
     assert labels[chosen].all()
 
 
+@pytest.mark.parametrize(("mistakes", "clear"), [(0, True), (0.15, False)])
+def test_clear_is_what_brightness_tells_of_complete_masks(mistakes, clear):
+    image, mask = half_dark(mistakes)
+    training_set, sampler, adviser = make(a=image)
+    assert not adviser.clear
+    training_set.annotate("a", np.where(mask, 1, BACKGROUND).astype(np.uint8))
+    refresh(sampler, adviser)
+    assert adviser.net is not None
+    assert adviser.clear == clear
+    adviser.stop()
+    assert not adviser.clear
+
+
+def test_strokes_are_never_clear():
+    training_set, sampler, adviser = make(a=half_dark()[0])
+    training_set.paint("a", (slice(20, 40), slice(10, 60)), 1)
+    training_set.paint("a", (slice(20, 40), slice(130, 180)), BACKGROUND)
+    refresh(sampler, adviser)
+    assert adviser.net is not None
+    assert not adviser.clear
+
+
 class TestAgreed:
     """What the net is taught of the unpainted rest: binary, at three pixels, none at the third."""
 
@@ -384,8 +416,14 @@ class TestAgreed:
 class TestSay:
     """How much of the answer is the adviser's; that of a test has something to say or not."""
 
-    def say(self, steps: int = 0, net: object = "classifier", sparse: bool = False) -> Say:
-        return Say(SimpleNamespace(net=net, sparse=sparse), steps)
+    def say(
+        self,
+        steps: int = 0,
+        net: object = "classifier",
+        sparse: bool = False,
+        clear: bool = True,
+    ) -> Say:
+        return Say(SimpleNamespace(net=net, sparse=sparse, clear=clear), steps)
 
     def test_all_of_the_first_guess_then_a_part(self):
         say = self.say()
@@ -393,6 +431,20 @@ class TestSay:
 
     def test_a_model_that_is_gone_on_from_is_no_guess(self):
         assert self.say(steps=FIRST_GUESS).now(0) == TOGETHER
+
+    @pytest.mark.parametrize(
+        ("sparse", "clear", "share"),
+        [(False, True, TOGETHER), (False, False, 0), (True, False, TOGETHER)],
+    )
+    def test_a_mature_net_answers_alone_where_masks_are_not_clear(self, sparse, clear, share):
+        say = self.say(sparse=sparse, clear=clear)
+        assert say.now(ASKED) == say.now(FIRST_GUESS - 1) == TOGETHER
+        assert say.now(FIRST_GUESS) == share
+
+    def test_half_an_answer_lasts_where_it_was_judged_better(self):
+        say = self.say(clear=False)
+        say.judge(TOGETHER)
+        assert say.now(FIRST_GUESS) == TOGETHER
 
     def test_none_without_an_adviser(self):
         say = self.say(net=None)
@@ -407,14 +459,18 @@ class TestSay:
         assert say.now(0) == say.now(FIRST_GUESS) == 0
 
     @pytest.mark.parametrize(
-        ("step", "sparse", "choices"),
+        ("step", "sparse", "clear", "choices"),
         [
-            (0, True, (1,)),
-            (ASKED, True, (TOGETHER,)),
-            (ALONE, True, (0, TOGETHER)),
-            (0, False, (TOGETHER, 1)),
-            (FIRST_GUESS, False, (0, TOGETHER)),
+            (0, True, False, (1,)),
+            (ASKED, True, False, (TOGETHER,)),
+            (ALONE, True, False, (TOGETHER, 0)),
+            (0, False, True, (TOGETHER, 1)),
+            (FIRST_GUESS, False, True, (TOGETHER, 0)),
+            (0, False, False, (TOGETHER, 1)),
+            (FIRST_GUESS, False, False, (0, TOGETHER)),
         ],
     )
-    def test_few_strokes_tell_nothing_and_few_steps_are_not_left_alone(self, step, sparse, choices):
-        assert self.say(sparse=sparse).choices(step) == choices
+    def test_few_strokes_tell_nothing_and_few_steps_are_not_left_alone(
+        self, step, sparse, clear, choices
+    ):
+        assert self.say(sparse=sparse, clear=clear).choices(step) == choices

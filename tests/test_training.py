@@ -474,8 +474,9 @@ class TestHints:
         assert shares == {0: 1, ASKED: TOGETHER}
         assert event.last.card.net.pixels == TOGETHER
 
-    @pytest.mark.parametrize(("net", "advice", "best"), [(1, -2, 0), (1, 1, 0.5), (-1, 2, 0.5)])
-    def test_a_net_is_left_alone_only_where_that_is_better(self, monkeypatch, net, advice, best):
+    @pytest.mark.parametrize(("net", "advice", "best"), [(1, -2, 0), (1, 1, None), (-1, 2, 0.5)])
+    @pytest.mark.parametrize("usual", [0, 0.5])
+    def test_the_usual_share_unless_another_is_better(self, monkeypatch, net, advice, best, usual):
         """Net and adviser see what is true, or its opposite, with so many times the certainty."""
         monkeypatch.setattr("napari_unet.judging.LEAST_OF_CLASS", 1)
         training_set = TrainingSet(class_table(1))
@@ -498,18 +499,40 @@ class TestHints:
 
         numerics = choose_numerics(torch.device("cpu"), "float32", 2)
         jury = Judge(holdout, numerics, 1, 2)
-        share, scores = jury.score(Sees(), training_set.items, (0, 0.5), view)
-        assert share == best
+        share, scores = jury.score(Sees(), training_set.items, (usual, 0.5 - usual), view)
+        assert share == (usual if best is None else best)
         assert scores == (1,)
 
-    @pytest.mark.parametrize(("lead", "best"), [(0.01, 0.5), (0.03, 0)])
-    def test_a_small_lead_is_not_enough_for_a_net_alone(self, monkeypatch, lead, best):
-        found = {0: (0.8 + lead,), 0.5: (0.8,)}
+    @pytest.mark.parametrize("usual", [0, 0.5])
+    @pytest.mark.parametrize("lead", [0.01, 0.03])
+    def test_a_small_lead_is_not_enough_for_another_share(self, monkeypatch, lead, usual):
+        other = 0.5 - usual
+        found = {usual: (0.8,), other: (0.8 + lead,)}
+        best = other if lead > 0.02 else usual
         monkeypatch.setattr(Judge, "tables", lambda *_: found)
         monkeypatch.setattr(Judge, "pooled", lambda _self, table, _items: table)
         numerics = choose_numerics(torch.device("cpu"), "float32", 2)
         jury = Judge(HoldOut(0.2, (0, 0), 0), numerics, 1, 2)
-        assert jury.score(None, (), (0, 0.5)) == (best, found[best])
+        assert jury.score(None, (), (usual, other)) == (best, found[best])
+
+    def test_augmentation_grows_where_brightness_tells(self, monkeypatch):
+        """And only there: without a second opinion nothing says so."""
+        monkeypatch.setattr("napari_unet.learner.TRUSTED", 10)
+        strengths = []
+
+        def vary(x, strength, *_):
+            strengths.append(strength)
+            return x
+
+        monkeypatch.setattr("napari_unet.learner.vary_light", vary)
+        run(make_set(3), steps=25)
+        assert strengths[:11] == [1.0] * 11
+        assert strengths[15] == 1.5
+        assert strengths[20:] == [2.0] * 5
+        run(make_set(3), steps=25, augment=2.0)
+        assert strengths[-1] == 3.0
+        run(make_set(3), steps=25, second_opinion=False)
+        assert strengths[-1] == 1.0
 
     def test_the_classifier_has_its_share_where_that_scores_better(self, monkeypatch):
         """A net that learns nothing is better off with half of what the classifier says."""
