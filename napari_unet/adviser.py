@@ -38,10 +38,10 @@ BATCH, RATE, DECAY = 1024, 0.03, 1e-2
 # is relied on. Strokes tell little, and what they seem to tell exactly is not so.
 OF_STROKES, OF_MASKS = (60, 1.0), (130, 0.7)
 EXPLAINED = 0.5  # of complete masks it was fitted to; from less it has learned nothing
+CLEAR = 0.87  # of them; from so much on, brightness and colour tell what is what
 EXPLAINED_STROKES = 0.25  # who corrects a mask paints what is hard
 AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
 AT_LATEST = 200  # but not more
-CLEAR = 0.87  # of them; from so much on, brightness and colour nearby tell what is what
 MOST_CHANNELS = 16  # of more, filters take too much memory
 TRUSTED = 150  # steps after which the net learns ever less of what the classifier says
 
@@ -86,7 +86,7 @@ class Adviser:
         self._first = 0  # version of the training set at the beginning
         self._fitted = (-1, 0)  # to which version of the training set, at which step
         self._kinds: frozenset[int] = frozenset()  # that it knows
-        self._explained = 0.0  # of what it was fitted to
+        self._clear: bool | None = None
 
     def refresh(self, step: int, now: bool = False) -> None:
         """Fit it to the present annotation, if that has changed and some steps have gone by.
@@ -116,9 +116,9 @@ class Adviser:
         return self._sampler.sparse
 
     @property
-    def clear(self) -> bool:
-        """Whether of complete masks it tells nearly all; of strokes, that says nothing."""
-        return self.net is not None and not self.sparse and self._explained >= CLEAR
+    def clear(self) -> bool | None:
+        """Whether of complete masks it tells nearly all; None where that would say nothing."""
+        return None if self.net is None or self.sparse else self._clear
 
     def stop(self) -> None:
         """Say nothing any more."""
@@ -227,8 +227,19 @@ class Adviser:
             random = torch.Generator(self._device).manual_seed(self._seed)
             fit(net, rows, truth, random, sparse=self.sparse)
         least = EXPLAINED_STROKES if self.sparse else EXPLAINED
-        self._explained = explained(net, rows, truth)
-        return net if self._explained >= least else None
+        told = explained(net, rows, truth)
+        self._clear = self._tells(told)
+        return net if told >= least else None
+
+    def _tells(self, told: float) -> bool | None:
+        """What it says of masks that so much of them is told apart.
+
+        Of strokes, of planes of a volume and of rims nothing is known; nor does an earlier one
+        that tells little of what it was not fitted to show that no other could.
+        """
+        if self.sparse or self._config.ndim == 3 or self._sampler.set.rims:
+            return None
+        return told >= CLEAR or (None if self._earlier else False)
 
     def pixels(self, item: Item, region: Region) -> tuple[Tensor, Region]:
         """Normalised pixels around a region, (1, C, *spatial), and where in them it lies.
@@ -264,7 +275,7 @@ class Say:
 
     def usual(self, step: int) -> float:
         """As long as nothing tells which does best."""
-        if self.mature(step) and not (self._adviser.sparse or self._adviser.clear):
+        if self.mature(step) and self._adviser.clear is False:
             return 0.0
         return self._most(step)
 
@@ -286,11 +297,10 @@ class Say:
         usual = self.usual(step)
         if self._adviser.sparse and self._steps + step < ALONE:
             return (usual,)
-        if not self.mature(step):
-            return (TOGETHER, 1.0)
-        return (TOGETHER, 0.0) if usual else (0.0, TOGETHER)
+        shares = (TOGETHER, 0.0 if self.mature(step) else 1.0)
+        return shares if usual == TOGETHER else shares[::-1]
 
-    def judge(self, best: float) -> None:
+    def judge(self, best: float | None) -> None:
         self._judged = best
 
     def now(self, step: int) -> float:

@@ -97,7 +97,11 @@ class TrainConfig(NetChoice):
     rate: float = Field(0.02, gt=0, le=1, description="Learning rate")
     decay: float = Field(1e-2, ge=0, le=1, description="Weight decay")
     augment: float = Field(
-        1.0, ge=0, le=MAX_AUGMENT, description="Strength of augmentation; 0 turns it off"
+        1.0,
+        ge=0,
+        le=MAX_AUGMENT,
+        description="Strength of augmentation, at first; 0 turns it off. It may double later, with "
+        "a second opinion",
     )
     loss: Literal["both", "cross-entropy", "dice"] = Field(
         "both", description="Cross-entropy, Dice, or their sum"

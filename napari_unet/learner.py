@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.adviser import FIRST_GUESS, TRUSTED, Adviser, agreed
+from napari_unet.adviser import FIRST_GUESS, Adviser, agreed
 from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
 from napari_unet.config import BACKGROUND, MAX_AUGMENT, TrainConfig
@@ -22,7 +22,9 @@ from napari_unet.optimiser import Optimiser
 from napari_unet.patches import Sampler, Spot, cut
 
 AVERAGE = 0.99  # of the weights; less at the beginning
-MORE_VARIED = 2.0  # times the strength of augmentation, of a net that knows its images
+# From so many steps on a net may know its images too well; augmentation then grows with the steps,
+KNOWN = 150
+MORE_VARIED = 2.0  # but not to more than so many times its strength
 FEEDBACK_STEPS = 4  # often enough, and a GPU need not be waited for at each step
 
 Weights = dict[str, Tensor]
@@ -113,14 +115,14 @@ class Learner:
 
     @property
     def _strength(self) -> float:
-        """Of augmentation, which grows with the steps where brightness and colour tell nearly all.
+        """Of augmentation, which grows where brightness and colour tell nearly all of the masks.
 
-        There a net soon knows its images, and what it then learns of them is wrong for others.
+        There a net soon knows those of its images, and what it then learns is wrong for others.
         """
         strength = self.config.augment
         if not self.adviser.clear:
             return strength
-        more = min(MORE_VARIED, max(1.0, (self._before + self.step) / TRUSTED))
+        more = min(MORE_VARIED, max(1.0, (self._before + self.step) / KNOWN))
         return min(MAX_AUGMENT, strength * more)
 
     def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:

@@ -289,27 +289,26 @@ class _Run:
     def _judge(self) -> Iterator[Event]:
         """Score the averaged weights, and the best so far anew if the annotation changed since."""
         average, adviser = self.learner.average, self.adviser.net
-        choices = self.say.choices(self.step)
         changed = self._judged[0] != self.sampler.version or self._judged_with is not adviser
         if self.best is not None and changed:
             present = copied(average.state_dict())
             average.load_state_dict(self.best)
             try:
-                self.say.best, scores = self._scores((*choices, self.say.possible(self.say.best)))
+                self.say.best, scores = self._scores(self.say.choices(self.best_step))
             finally:
                 average.load_state_dict(present)
             rescored = mean(scores)
             if rescored is None:  # what it was judged by has been erased
                 self.best = None
             self.best_dice = rescored or 0.0
-        share, classes = self._scores(choices)
+        share, classes = self._scores(self.say.choices(self.step))
         pause = max(JUDGE_STEPS, round(JUDGE_COST * self.jury.pixels / self.learner.pixels))
         self._judged = (self.sampler.version, self.step + pause)
         self._judged_with = adviser
         dice = mean(classes)
+        self.say.judge(None if dice is None else share)
         if dice is None or not _finite(average.state_dict()):
             return
-        self.say.judge(share)
         # What a few steps have learned may score well where it was learned, and nowhere else.
         immature = self.say.mature(self.step) and not self.say.mature(self.best_step)
         better = self.best is None or dice > self.best_dice or immature

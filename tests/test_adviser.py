@@ -382,18 +382,49 @@ def test_clear_is_what_brightness_tells_of_complete_masks(mistakes, clear):
     training_set.annotate("a", np.where(mask, 1, BACKGROUND).astype(np.uint8))
     refresh(sampler, adviser)
     assert adviser.net is not None
-    assert adviser.clear == clear
+    assert adviser.clear is clear
     adviser.stop()
-    assert not adviser.clear
+    assert adviser.clear is None
 
 
-def test_strokes_are_never_clear():
-    training_set, sampler, adviser = make(a=half_dark()[0])
+def test_of_strokes_nothing_is_clear_until_masks_have_been_looked_at():
+    image, mask = half_dark()
+    training_set, sampler, adviser = make(a=image)
     training_set.paint("a", (slice(20, 40), slice(10, 60)), 1)
     training_set.paint("a", (slice(20, 40), slice(130, 180)), BACKGROUND)
     refresh(sampler, adviser)
     assert adviser.net is not None
-    assert not adviser.clear
+    assert adviser.clear is None
+    training_set.annotate("a", np.where(mask, 1, BACKGROUND).astype(np.uint8))
+    refresh(sampler, adviser, 1)  # too soon for another fit
+    assert not adviser.sparse
+    assert adviser.clear is None
+    refresh(sampler, adviser, AGAIN)
+    assert adviser.clear is True
+
+
+@pytest.mark.parametrize(
+    ("case", "little", "much"),
+    [
+        ("masks", False, True),
+        ("an earlier classifier", None, True),
+        ("strokes", None, None),
+        ("rims", None, None),
+        ("volumes", None, None),
+    ],
+)
+def test_where_it_is_known_what_the_classifier_tells(case, little, much):
+    training_set, sampler, adviser = make(ndim=3 if case == "volumes" else 2)
+    shape = training_set.items[0].annotation.shape
+    if case == "strokes":
+        paint(training_set)
+    else:
+        training_set.annotate("a", np.full(shape, BACKGROUND, np.uint8))
+    training_set.rims = case == "rims"
+    adviser._earlier = object() if case == "an earlier classifier" else None
+    sampler.refresh(0)
+    assert adviser._tells(0.6) is little
+    assert adviser._tells(0.9) is much
 
 
 class TestAgreed:
@@ -421,7 +452,7 @@ class TestSay:
         steps: int = 0,
         net: object = "classifier",
         sparse: bool = False,
-        clear: bool = True,
+        clear: bool | None = True,
     ) -> Say:
         return Say(SimpleNamespace(net=net, sparse=sparse, clear=clear), steps)
 
@@ -433,11 +464,11 @@ class TestSay:
         assert self.say(steps=FIRST_GUESS).now(0) == TOGETHER
 
     @pytest.mark.parametrize(
-        ("sparse", "clear", "share"),
-        [(False, True, TOGETHER), (False, False, 0), (True, False, TOGETHER)],
+        ("clear", "share"),
+        [(True, TOGETHER), (False, 0), (None, TOGETHER)],
     )
-    def test_a_mature_net_answers_alone_where_masks_are_not_clear(self, sparse, clear, share):
-        say = self.say(sparse=sparse, clear=clear)
+    def test_a_mature_net_answers_alone_where_masks_are_not_clear(self, clear, share):
+        say = self.say(clear=clear)
         assert say.now(ASKED) == say.now(FIRST_GUESS - 1) == TOGETHER
         assert say.now(FIRST_GUESS) == share
 
@@ -445,6 +476,8 @@ class TestSay:
         say = self.say(clear=False)
         say.judge(TOGETHER)
         assert say.now(FIRST_GUESS) == TOGETHER
+        say.judge(None)  # what it was judged by is gone
+        assert say.now(FIRST_GUESS) == 0
 
     def test_none_without_an_adviser(self):
         say = self.say(net=None)
@@ -461,12 +494,13 @@ class TestSay:
     @pytest.mark.parametrize(
         ("step", "sparse", "clear", "choices"),
         [
-            (0, True, False, (1,)),
-            (ASKED, True, False, (TOGETHER,)),
-            (ALONE, True, False, (TOGETHER, 0)),
-            (0, False, True, (TOGETHER, 1)),
+            (0, True, None, (1,)),
+            (ASKED, True, None, (TOGETHER,)),
+            (ALONE, True, None, (TOGETHER, 0)),
+            (0, False, True, (1, TOGETHER)),
+            (ASKED, False, True, (TOGETHER, 1)),
             (FIRST_GUESS, False, True, (TOGETHER, 0)),
-            (0, False, False, (TOGETHER, 1)),
+            (ASKED, False, False, (TOGETHER, 1)),
             (FIRST_GUESS, False, False, (0, TOGETHER)),
         ],
     )

@@ -14,6 +14,7 @@ import torch
 from napari_unet import adviser, learner, training
 from napari_unet.adviser import ASKED, FIRST_GUESS, TOGETHER, TRUSTED
 from napari_unet.annotation import TrainingSet
+from napari_unet.augment import draw_warp
 from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics
 from napari_unet.holdout import HoldOut
@@ -517,14 +518,19 @@ class TestHints:
 
     def test_augmentation_grows_where_brightness_tells(self, monkeypatch):
         """And only there: without a second opinion nothing says so."""
-        monkeypatch.setattr("napari_unet.learner.TRUSTED", 10)
-        strengths = []
+        monkeypatch.setattr("napari_unet.learner.KNOWN", 10)
+        strengths, warps = [], []
 
         def vary(x, strength, *_):
             strengths.append(strength)
             return x
 
+        def draw(rng, batch, patch, strength, spacing):
+            warps.append(strength)
+            return draw_warp(rng, batch, patch, strength, spacing)
+
         monkeypatch.setattr("napari_unet.learner.vary_light", vary)
+        monkeypatch.setattr("napari_unet.learner.draw_warp", draw)
         run(make_set(3), steps=25)
         assert strengths[:11] == [1.0] * 11
         assert strengths[15] == 1.5
@@ -533,6 +539,7 @@ class TestHints:
         assert strengths[-1] == 3.0
         run(make_set(3), steps=25, second_opinion=False)
         assert strengths[-1] == 1.0
+        assert warps == strengths
 
     def test_the_classifier_has_its_share_where_that_scores_better(self, monkeypatch):
         """A net that learns nothing is better off with half of what the classifier says."""
