@@ -211,6 +211,7 @@ class Adviser:
         return rows[torch.from_numpy(some).to(self._device)], self._send(flat[some])
 
     def _fit(self) -> PixelNet | None:
+        self._clear = None
         labels = [labels for _, _, labels in self._rows.values()]
         known = set(torch.cat(labels).unique().tolist()) if labels else set()
         if len(known) < 2:
