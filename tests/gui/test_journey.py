@@ -11,6 +11,7 @@ from napari_unet.config import BACKGROUND
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 GOOD = 0.85  # Dice
+SETTLED = 150  # steps
 PATIENCE = 240  # seconds, on a machine that is busy with other things
 
 
@@ -28,6 +29,8 @@ def test_from_an_empty_viewer_to_a_mask_in_a_file(open_window, monkeypatch, tmp_
     window.click("train.start")
     window.until(lambda: painter.score() > 0, PATIENCE, lambda: window.text("train.status"))
     painter.correct()
+    # The mask of a net of a few steps is another a second later.
+    window.until(lambda: window.session.progress.step >= SETTLED, PATIENCE)
     painter.correct_until(GOOD)
     window.click("train.stop")
     window.until(lambda: window.find("train.start").isEnabled(), PATIENCE)
