@@ -114,6 +114,11 @@ class Learner:
         self.optimiser = Optimiser(self.net, rate, self.config.decay)
 
     @property
+    def _learned(self) -> int:
+        """Steps, with those of the model that is gone on from."""
+        return self._before + self.step
+
+    @property
     def _strength(self) -> float:
         """Of augmentation, which grows where brightness and colour tell nearly all of the masks.
 
@@ -122,7 +127,7 @@ class Learner:
         strength = self.config.augment
         if not self.adviser.clear:
             return strength
-        more = min(MORE_VARIED, max(1.0, (self._before + self.step) / KNOWN))
+        more = min(MORE_VARIED, max(1.0, self._learned / KNOWN))
         return min(MAX_AUGMENT, strength * more)
 
     def _batch(self, spots: list[Spot]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
@@ -138,9 +143,8 @@ class Learner:
             x, self._send(crops.labels), self._send(crops.weights), grid
         )
         x, hints = x[:, :channels], None if hints is None else x[:, channels:]
-        learned = self._before + self.step
-        if hints is not None and learned >= FIRST_GUESS:
-            hints = agreed(hints, self._own(x), learned)
+        if hints is not None and self._learned >= FIRST_GUESS:
+            hints = agreed(hints, self._own(x), self._learned)
         x = vary_light(x, strength, self.random, self.rng)
         return self._laid_out(x), target, weights, hints
 
