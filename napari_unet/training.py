@@ -306,9 +306,10 @@ class _Run:
         self._judged = (self.sampler.version, self.step + pause)
         self._judged_with = adviser
         dice = mean(classes)
-        self.say.judge(None if dice is None else share)
         if dice is None or not _finite(average.state_dict()):
+            self.say.judge(None)
             return
+        self.say.judge(share)
         # What a few steps have learned may score well where it was learned, and nowhere else.
         immature = self.say.mature(self.step) and not self.say.mature(self.best_step)
         better = self.best is None or dice > self.best_dice or immature
