@@ -6,7 +6,7 @@ help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|' 2>/dev/null \
 	|| grep -hE '^[a-z-]+:.*## ' Makefile
 
-demo: ## set everything up and run the whole loop on bundled images
+demo: ## set everything up and run the whole loop on generated images
 	@sh scripts/setup.sh demo
 	@.venv/bin/napari-unet demo
 

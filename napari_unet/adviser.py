@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.annotation import BLOCK, Item, Region, is_sparse
-from napari_unet.config import BACKGROUND, NetConfig
+from napari_unet.config import BACKGROUND, FIRST_GUESS, NetConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import segmentation_loss
 from napari_unet.models.pixels import COARSEST, PixelNet, as_logs, as_probabilities, features
@@ -25,8 +25,7 @@ from napari_unet.patches import CACHE_EDGE, BlockCache, Sampler, at_pixels, norm
 from napari_unet.threads import one_thread
 
 TOGETHER = 0.5  # its share in an answer that is the net's too
-ASKED = 25  # steps until the net has a part in the answer,
-FIRST_GUESS = 60  # until what it says is more than a first guess,
+ASKED = 25  # steps until the net has a part in the answer
 ALONE = 400  # and until it may answer alone, of strokes
 MARGIN = 32  # pixels read around a window; what lies beyond changes little
 WINDOWS = {2: 48, 3: 8}  # that are learned from; one of a plane takes some hundredths of a second
@@ -285,18 +284,21 @@ class Say:
 
     def shared(self, step: int) -> bool:
         """Whether the net has its part in the answer."""
-        return self._steps + step >= ASKED
+        return self._learned(step) >= ASKED
 
     def mature(self, step: int) -> bool:
         """Whether the net knows more than a first guess."""
-        return self._steps + step >= FIRST_GUESS
+        return self._learned(step) >= FIRST_GUESS
+
+    def _learned(self, step: int) -> int:
+        return self._steps + step
 
     def choices(self, step: int) -> tuple[float, ...]:
         """To be compared, the usual first; of a few strokes, too little is held out to tell."""
         if self._adviser.net is None:
             return (0.0,)
         usual = self.usual(step)
-        if self._adviser.sparse and self._steps + step < ALONE:
+        if self._adviser.sparse and self._learned(step) < ALONE:
             return (usual,)
         shares = (TOGETHER, 0.0 if self.mature(step) else 1.0)
         return shares if usual == TOGETHER else shares[::-1]

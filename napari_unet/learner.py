@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.adviser import FIRST_GUESS, Adviser, agreed
+from napari_unet.adviser import Adviser, agreed
 from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
-from napari_unet.config import BACKGROUND, MAX_AUGMENT, TrainConfig
+from napari_unet.config import BACKGROUND, FIRST_GUESS, MAX_AUGMENT, TrainConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
@@ -44,7 +44,7 @@ class Learner:
     ) -> None:
         """The net has learned for so many steps already."""
         self.config, self.sampler, self.numerics = config, sampler, numerics
-        self.set, self.adviser, self._before = sampler.set, adviser, before
+        self.set, self.adviser, self.before = sampler.set, adviser, before
         self.net: Net = numerics.place(net).train()
         self.average: Net = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.rate = config.rate
@@ -116,7 +116,7 @@ class Learner:
     @property
     def _learned(self) -> int:
         """Steps, with those of the model that is gone on from."""
-        return self._before + self.step
+        return self.before + self.step
 
     @property
     def _strength(self) -> float:

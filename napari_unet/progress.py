@@ -11,6 +11,7 @@ from itertools import islice, zip_longest
 from statistics import fmean
 from typing import Literal
 
+from napari_unet.config import FIRST_GUESS
 from napari_unet.run import (
     Event,
     Noticed,
@@ -140,6 +141,7 @@ class Progress:
     dice: float | None = None  # of the last judgement; when done, of the model
     reason: Literal["", "seconds", "steps", "stopped", "failed"] = ""
     evidence: _Evidence = field(default_factory=_Evidence)
+    _before: int = 0  # steps of the model that is gone on from
     _told: Phase = "idle"  # by the engine, which knows nothing of pause and stop
     _best: tuple[int, float] | None = None
     _best_at: float = 0.0
@@ -208,6 +210,7 @@ class Progress:
     def _on_engine_started(self, event: Started) -> None:
         self.device, self.precision = event.device, event.precision
         self.images, self.labelled, self.held_out = event.images, event.labelled, event.held_out
+        self._before = event.learned
         self._tell("learning")
 
     def _on_engine_stepped(self, event: Stepped) -> None:
@@ -308,7 +311,13 @@ class Progress:
             return f"held-out Dice {self.dice:.2f}{self._best_so_far(now)}"
         if self.loss is None:
             return "the first steps"
-        return f"loss {self.loss:.2f}, no score yet"
+        still = "still a first guess" if self._guessing else "no score yet"
+        return f"loss {self.loss:.2f}, {still}"
+
+    @property
+    def _guessing(self) -> bool:
+        """Whether the mask changes from second to second, however good it looks now."""
+        return self._before + self.step < FIRST_GUESS
 
     def _best_so_far(self, now: float) -> str:
         if self._best is None:  # it was reached before a checkpoint that this run goes on from
@@ -343,6 +352,8 @@ class Progress:
                 return f"Done: all {took}; {score}."
             case "failed":
                 return f"Training failed after {took}, and the best until then is kept; {score}."
+            case _ if self.dice is None and self._guessing:
+                return f"Stopped after {took}, with a first guess; press Start to better it."
             case _:
                 return f"Stopped after {took}; {score}."
 

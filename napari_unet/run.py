@@ -78,6 +78,7 @@ class Started(Event):
     labelled: int
     held_out: int
     first_guess: bool = False  # whether there is an answer before the first step
+    learned: int = 0  # steps of the model that is gone on from
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,7 @@ class _Run:
             int(self.set.counts.sum()),
             self.holdout.held(items),
             self.say.now(self.step) > 0,
+            self.learner.before,
         )
         yield from notices
 

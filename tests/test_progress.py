@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_unet.config import FIRST_GUESS
 from napari_unet.progress import MOST_ADVICE, MOST_POINTS, Progress
 from napari_unet.run import (
     Event,
@@ -32,8 +33,8 @@ KINDS = ["held-out", "memory", "diverged", "class", "not-learned", "range", "che
 COUNTS, NAMES = (9000, 6000, 4000), ("cell", "nucleus")
 
 
-def started(images: int = 3, held_out: int = 4000) -> Started:
-    return Started("cuda", "bfloat16", 1000, images, 19_000, held_out)
+def started(images: int = 3, held_out: int = 4000, learned: int = 0) -> Started:
+    return Started("cuda", "bfloat16", 1000, images, 19_000, held_out, learned=learned)
 
 
 def stepped(step: int, loss: float = 0.21, rate: float = 10.0) -> Stepped:
@@ -92,9 +93,13 @@ class TestSay:
         ("events", "sentence"),
         [
             ([started()], "Learning from 3 images: the first steps."),
-            ([started(1), stepped(1)], "Learning from 1 image: loss 0.21, no score yet."),
+            ([started(1), stepped(1)], "Learning from 1 image: loss 0.21, still a first guess."),
             (
-                [started(1, held_out=0), stepped(1)],
+                [started(1, held_out=0), stepped(FIRST_GUESS)],
+                "Learning from 1 image: loss 0.21, no score yet.",
+            ),
+            (
+                [started(1, learned=FIRST_GUESS), stepped(1)],
                 "Learning from 1 image: loss 0.21, no score yet.",
             ),
             (
@@ -140,6 +145,14 @@ class TestSay:
                 [scored(20), trained("failed")],
                 "Training failed after 240 steps in 1 min, and the best until then is kept; "
                 "held-out Dice 0.91.",
+            ),
+            (
+                [started(), trained(step=FIRST_GUESS - 1, dice=None)],
+                "Stopped after 59 steps in 1 min, with a first guess; press Start to better it.",
+            ),
+            (
+                [started(learned=30), trained(step=30, dice=None)],
+                "Stopped after 30 steps in 1 min; nothing was held out, so there is no score.",
             ),
             (
                 [trained(step=0, dice=None)],

@@ -23,8 +23,8 @@ def add_models(commands: Any) -> None:
     take = command(actions, "import", _models_import, "Copy a model into the library.")
     take.add_argument("path", type=Path, help="A model folder, a zip or a package of one")
     take.add_argument("--name", help="Name in the library")
-    give = command(actions, "export", _models_export, "Copy a model out of the library.")
-    give.add_argument("model", help="A name in the library")
+    give = command(actions, "export", _models_export, "Write a model for others.")
+    give.add_argument("model", help="A name in the library, a model folder or a zip of one")
     give.add_argument(
         "path", type=Path,
         help="A new folder, or a file that ends in .zip, .bioimageio.zip or .onnx",

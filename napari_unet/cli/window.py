@@ -30,11 +30,11 @@ def _open(arguments: argparse.Namespace) -> None:
 
 def add_demo(commands: Any) -> None:
     """Offer the command `demo`."""
-    parser = command(commands, "demo", _demo, "The whole loop on bundled images.")
+    parser = command(commands, "demo", _demo, "The whole loop on generated images.")
     parser.add_argument(
-        "--out", type=Path, default=Path("napari-unet-demo"), help="Folder for the results"
+        "--out", type=Path, default=Path("napari-unet-demo"), help="Folder for the results, without a window"
     )
-    parser.add_argument("--seconds", type=float, default=20, help="How long to train")
+    parser.add_argument("--seconds", type=float, default=20, help="How long to train, without a window")
     parser.add_argument("--headless", action="store_true", help="Open no window")
 
 
