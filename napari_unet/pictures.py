@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -136,6 +136,15 @@ class View:
         )
         pixels, lead = self.picture.read(tuple(read), self.steps), len(axes) - len(halo)
         return pixels.reshape(len(pixels), *pixels.shape[1 + lead :]), Tile(wide, seen).inner[lead:]
+
+
+def numbered(name: str, taken: Collection[str]) -> str:
+    """The name, or with a number if it is taken already."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name} {number}"
+    return free
 
 
 def as_rgb(pixels: np.ndarray, stats: Stats) -> np.ndarray:

@@ -25,7 +25,7 @@ from napari_unet.config import SegClass, class_table
 from napari_unet.io import Image, plain_name, read_image
 from napari_unet.kept import read_mask, write_mask
 from napari_unet.normalise import measure
-from napari_unet.pictures import Picture, as_rgb
+from napari_unet.pictures import Picture, as_rgb, numbered
 from napari_unet.records import (
     IMAGE,
     IMAGES,
@@ -173,7 +173,7 @@ class Project:
         key = secrets.token_hex(6)
         path = "" if image.path is None else self._relative(image.path)
         card = ImageCard(
-            name=self._free(image.name),
+            name=numbered(image.name, {card.name for card in self.images.values()}),
             path=path,
             shape=image.spatial_shape,
             channels=image.n_channels,
@@ -185,14 +185,6 @@ class Project:
         self._mark(key, None)
         self._mark(key, LOOK)
         return key
-
-    def _free(self, name: str) -> str:
-        """The name, or with a number if an image is called so already."""
-        taken, number, free = {card.name for card in self.images.values()}, 1, name
-        while free in taken:
-            number += 1
-            free = f"{name} {number}"
-        return free
 
     def change(self, key: str, **values: Any) -> None:
         """Set what is known of an image, such as its role or a note."""

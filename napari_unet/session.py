@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from napari_unet.annotation import Region, TrainingSet
 from napari_unet.cards import model_folder
 from napari_unet.config import PredictConfig, Role, SegClass, TrainConfig, class_table
 from napari_unet.live import Look, Seen, watched
-from napari_unet.pictures import Picture, View
+from napari_unet.pictures import Picture, View, numbered
 from napari_unet.progress import Progress
 from napari_unet.run import BadInput, Control, Event, Peeked, Trained
 
@@ -179,9 +179,13 @@ class Session:
     def set_role(self, name: str, role: Role) -> None:
         """Say what a picture's annotation is for; what was trained on is not judged by."""
         painted = self._painted.get(name)
-        if painted is not None:
-            self.remove(name)
-            self.add(painted.picture, painted.annotation, role)
+        if painted is None:
+            return
+        learned = name in self._items  # and not a plane while volumes are learned
+        self.remove(name)
+        self._painted[name] = replace(painted, role=role)
+        if learned:
+            self.paint(name)
 
     def remove(self, name: str) -> None:
         """Leave a picture and its annotation out."""
@@ -263,6 +267,8 @@ class Session:
     def learn(self, project: Project, key: str) -> str:
         """Take in an image of a project with what is painted on it; the name it has here."""
         picture = project.picture(key)
+        if picture.name in self._painted:  # of another image that is open
+            picture = replace(picture, name=numbered(picture.name, self._painted))
         self.add(picture, project.annotation(key), project.images[key].role)
         return picture.name
 

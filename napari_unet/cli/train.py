@@ -53,7 +53,9 @@ def add_train(commands: Any) -> None:
         "--sparse", action="store_true",
         help="Masks are strokes: 0 not labelled, 255 background; without it they are complete",
     )  # fmt: skip
-    parser.add_argument("--init", default="auto", help="auto or random for new weights, or a model to go on from")
+    parser.add_argument(
+        "--init", default="auto", help="auto or random for new weights, or a model to go on from"
+    )
     parser.add_argument("--classes", help="Names of the classes, separated by commas")
     add_meaning(parser, "masks")
     parser.add_argument("--slices", action="store_true", help="Train on the planes of stacks")

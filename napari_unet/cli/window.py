@@ -32,9 +32,14 @@ def add_demo(commands: Any) -> None:
     """Offer the command `demo`."""
     parser = command(commands, "demo", _demo, "The whole loop on generated images.")
     parser.add_argument(
-        "--out", type=Path, default=Path("napari-unet-demo"), help="Folder for the results, without a window"
+        "--out",
+        type=Path,
+        default=Path("napari-unet-demo"),
+        help="Folder for the results, without a window",
     )
-    parser.add_argument("--seconds", type=float, default=20, help="How long to train, without a window")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="How long to train, without a window"
+    )
     parser.add_argument("--headless", action="store_true", help="Open no window")
 
 

@@ -145,6 +145,7 @@ class AnnotateDock(QWidget):
             (session.classes_changed, self._on_session_classes_changed),
         ):
             follow(self, signal, slot)
+        self._classes.painted_elsewhere = lambda: work.keeping.has_more_strokes
         self._classes.setValue(session.classes)
 
     # --- the image ---
@@ -182,12 +183,11 @@ class AnnotateDock(QWidget):
         image: Image | None = self._image.currentData()
         leading = self._axis.currentText() == CHANNELS
         if image is not self._work.image:
-            channels: tuple[Image, ...] = ()
-            leading = False
-        else:
-            items = (self._channels.item(i) for i in range(self._channels.count()))
-            checked = [i for i in items if i.checkState() == Qt.CheckState.Checked]
-            channels = tuple(i.data(Qt.ItemDataRole.UserRole) for i in checked)
+            self._try(lambda: self._work.work_on(image))
+            return
+        items = (self._channels.item(i) for i in range(self._channels.count()))
+        checked = [i for i in items if i.checkState() == Qt.CheckState.Checked]
+        channels = tuple(i.data(Qt.ItemDataRole.UserRole) for i in checked)
         self._try(lambda: self._work.work_on(image, () if leading else channels, leading))
 
     def _on_new_clicked(self) -> None:
@@ -238,12 +238,15 @@ class AnnotateDock(QWidget):
         return work.layers.here(work.image, work.picture, ndim, work.leading)
 
     def _on_complete_clicked(self) -> None:
-        self._work.annotate().complete(self._here())
+        self._try(lambda: self._work.annotate().complete(self._here()))
 
     def _on_clear_clicked(self) -> None:
-        self._work.annotate().clear(self._here())
+        self._try(lambda: self._work.annotate().clear(self._here()))
 
     def _on_rectangle_clicked(self) -> None:
+        self._try(self._drag_rectangle)
+
+    def _drag_rectangle(self) -> None:
         painting = self._work.annotate()
         self._work.layers.drag_rectangle(painting.layer, painting.complete)
         self._say("Drag a rectangle on the image; Escape leaves it.")

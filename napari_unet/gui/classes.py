@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QEvent, QModelIndex, QRectF, QSize, Qt, Signal
@@ -57,7 +57,7 @@ class ClassTable(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._locked: str | None = None
+        self.painted_elsewhere: Callable[[], bool] = bool  # more than the counts tell of
         self._rows = Rows(self)
         self._view = _View(self._rows, self)
         self._balance = Balance(self)
@@ -95,11 +95,6 @@ class ClassTable(QWidget):
     def setCounts(self, counts: Sequence[int]) -> None:
         """Show how much is painted: background first, then each class."""
         self._rows.set_counts(counts)
-
-    def setLocked(self, reason: str | None) -> None:
-        """Forbid adding and removing, and say why; None allows them again."""
-        self._locked = reason
-        self._refresh()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         actions = {
@@ -149,14 +144,14 @@ class ClassTable(QWidget):
     def _why_not_add(self) -> str | None:
         if len(self.value()) >= MAX_CLASSES:
             return f"There can be no more than {MAX_CLASSES} classes"
-        return self._locked
+        return None
 
     def _why_not_remove(self) -> str | None:
         if self.current() in FIXED:
             return "Background and Erase are always there"
         if len(self.value()) == 1:
             return "There must be at least one class"
-        return self._locked
+        return None
 
     def _on_rows_edited(self) -> None:
         self.valueChanged.emit(self.value())
@@ -178,20 +173,23 @@ class ClassTable(QWidget):
 
     def _on_remove_clicked(self) -> None:
         gone = self.current()
-        if count := self._rows.count(gone):
-            question = (
-                f"{count:,} pixels are painted as '{self.value()[gone - 1].name}'. Remove the "
-                "class and what is painted of it? Ctrl+Z does not bring it back."
-            )
-            if (
-                QMessageBox.question(self, "Remove the class", question)
-                != QMessageBox.StandardButton.Yes
-            ):
-                return
+        count, elsewhere = self._rows.count(gone), self.painted_elsewhere()
+        if (count or elsewhere) and not self._may_remove(gone, count, elsewhere):
+            return
         classes = self.value()[: gone - 1] + self.value()[gone:]
         self._rows.drop_count(gone)
         self.removing.emit(gone)
         self._change(classes, min(gone, len(classes)))
+
+    def _may_remove(self, gone: int, count: int, elsewhere: bool) -> bool:
+        """Whether somebody says so."""
+        more = ", and perhaps more in images that are not open" if elsewhere else ""
+        question = (
+            f"{count:,} pixels are painted as '{self.value()[gone - 1].name}'{more}. Remove the "
+            "class and what is painted of it? Ctrl+Z does not bring it back."
+        )
+        answer = QMessageBox.question(self, "Remove the class", question)
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _change(self, classes: tuple[SegClass, ...], label: int) -> None:
         self.setValue(classes)

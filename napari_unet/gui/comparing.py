@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.layers import Image
 from qtpy.QtCore import QObject
 
 from napari_unet.annotation import Region
 from napari_unet.cards import model_folder
 from napari_unet.config import PredictConfig, SegClass
-from napari_unet.gui.jobs import Failure
+from napari_unet.gui.jobs import Failure, Job
 from napari_unet.gui.workspace import Workspace
 from napari_unet.pictures import Picture
 from napari_unet.run import BadInput, Control, Event
@@ -38,47 +40,50 @@ class Comparison(QObject):
     def __init__(self, work: Workspace, say: Callable[[str], None], parent: QObject) -> None:
         super().__init__(parent)
         self._work, self._say = work, say
-        self._other = ""
+        self._job: Job | None = None
 
     def start(self, name: str, version: int | None) -> None:
         """Predict the image or slice that is shown by both."""
         work, mine = self._work, self._work.session.newest
         image, picture = work.image, work.picture
+        if self._job is not None:
+            raise BadInput("Two models are being compared already; wait until that is done.")
         if mine is None:
             raise BadInput("There is no model in use to compare with; train or use one first.")
         if image is None or picture is None:
             raise BadInput("There is no image to compare the models on; open one.")
-        self._image, self._picture = image, picture
-        self._other = name if version is None else f"{name}, version {version}"
+        other = name if version is None else f"{name}, version {version}"
         region = work.layers.here(image, picture, mine.card.net.ndim, work.leading)
         control = Control()
         events = _compare(mine, name, version, picture, region, control)
-        job = work.jobs.start("comparing", events, control, self._on_event, self._on_end)
-        work.hold_training(job)
+        on_event = partial(self._on_event, image, other)
+        self._job = work.jobs.start("comparing", events, control, on_event, self._on_end)
+        work.hold_training(self._job)
         self._say("Comparing ...")
 
-    def _on_event(self, event: Event) -> None:
-        if not isinstance(event, Compared) or self._image not in self._work.layers.images():
+    def _on_event(self, image: Image, name: str, event: Event) -> None:
+        if not isinstance(event, Compared) or image not in self._work.layers.images():
             return
         mine, other = event.mine.labels, event.other.labels
         differs = np.zeros(mine.shape, np.uint8)
         differs[(mine > 0) & (other == 0)] = 1
         differs[(mine == 0) & (other > 0)] = 2
         differs[(mine > 0) & (other > 0) & (mine != other)] = 3
-        names = ("only the model in use", f"only {self._other}", "another class")
+        names = ("only the model in use", f"only {name}", "another class")
         shown = tuple(SegClass(name=n, color=c) for n, c in zip(names, COLORS, strict=True))
-        layers, image, picture = self._work.layers, self._image, self._picture
-        layers.result(image, picture, "prediction", mine, event.mine.classes)
-        layers.result(image, picture, "other", other, event.other.classes)
-        layers.result(image, picture, "difference", differs, shown)
+        layers = self._work.layers
+        layers.result(image, "in use", mine, event.mine.classes)
+        layers.result(image, "other", other, event.other.classes)
+        layers.result(image, "difference", differs, shown)
         agree, painted = (mine == other) & (mine > 0), (mine > 0).sum() + (other > 0).sum()
         agreement = 2 * agree.sum() / max(1, painted)
         self._say(
-            f"The masks of the model in use and of {self._other} agree by a Dice of "
+            f"The masks of the model in use and of {name} agree by a Dice of "
             f"{agreement:.3f}. Orange: only the one in use; blue: only the other."
         )
 
     def _on_end(self, failure: Failure | None) -> None:
+        self._job = None
         if failure is not None:
             self._say(failure.sentence)
 

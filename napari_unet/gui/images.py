@@ -210,7 +210,7 @@ class ImagesDock(QWidget):
         menu = QMenu(self)
         for role, words in ROLES.items():
             change = partial(self._keeping.change, item.data(IMAGE, KEY), role=role)
-            menu.addAction(f"Use it to {words}", change)
+            menu.addAction(f"Use it to {words}", partial(self._attempt, change))
         self._offer_generations(menu, item.data(IMAGE, KEY))
         menu.exec(self._table.viewport().mapToGlobal(place))
 

@@ -28,7 +28,7 @@ from napari_unet.cards import (
 )
 from napari_unet.config import UNLABELLED, Role
 from napari_unet.gui.jobs import Failure, notify
-from napari_unet.gui.placing import matrix_of
+from napari_unet.gui.placing import file_of, matrix_of
 from napari_unet.io import Image as Pixels
 from napari_unet.io import viewed_image
 from napari_unet.pictures import Picture
@@ -140,7 +140,7 @@ class Keeping(QObject):
         project, key = self.project, self._keys.get(image)
         if project is None:
             return None
-        file = _file_of(image)
+        file = file_of(image)
         if key is None and file is not None:
             taken = set(self._keys.values())
             found = (k for k, c in project.images.items() if c.path and project.file(k) == file)
@@ -252,7 +252,8 @@ class Keeping(QObject):
         self._control.stop()
         self.project.close()
         if close_images:
-            self._close_images()
+            with self._work.no_start():
+                self._close_images()
         self.project = None
         self._keys.clear()
         self._names.clear()
@@ -340,8 +341,9 @@ class Keeping(QObject):
             self._work.work_on(open_already)
             return
         pixels, card = self.project.read(key), self.project.images[key]
-        for image in list(self._keys):
-            self._release(image)
+        with self._work.no_start():
+            for image in list(self._keys):
+                self._release(image)
         self._work.session.remove(self._names.pop(key, ""))  # it is learned as it is open
         layer = self._work.layers.make(pixels, card)
         self._keys[layer] = key
@@ -364,7 +366,8 @@ class Keeping(QObject):
 
     def change(self, key: str, **values: Any) -> None:
         """Set what somebody says of an image, such as a note or what it is used for."""
-        assert self.project is not None
+        if self.project is None or key not in self.project.images:
+            return  # it was taken out, or another project opened, while it was worked on
         self.project.change(key, **values)
         if "role" in values:
             self._work.session.set_role(self._names.get(key, ""), values["role"])
@@ -414,7 +417,7 @@ class Keeping(QObject):
         learned = self._names.get(key) in self._work.session.pictures
         self._work.layers.close(image)  # and with it `leave`
         if learned:
-            self._learn(key)
+            self.learn([key])
 
     def let_go(self, image: Image) -> None:
         """An image is not painted on any more; what was painted stays on disk."""
@@ -444,6 +447,16 @@ class Keeping(QObject):
         for key in keys:
             with suppress(BadInput):  # such as a plane while volumes are learned
                 self._learn(key)
+
+    @property
+    def has_more_strokes(self) -> bool:
+        """Whether anything is painted on images that are neither open nor learned."""
+        learned, shown = self._work.session.pictures, set(self._keys.values())
+        images = {} if self.project is None else self.project.images
+        return any(
+            card.painted and key not in shown and self._names.get(key) not in learned
+            for key, card in images.items()
+        )
 
     @property
     def has_strokes(self) -> bool:
@@ -492,14 +505,9 @@ class Keeping(QObject):
         self._control.stop()
 
 
-def _file_of(image: Image) -> Path | None:
-    path = image.source.path
-    return Path(path).resolve() if path else None
-
-
 def _pixels_of(image: Image, picture: Picture) -> Pixels:
     """A picture as one that was read from a file."""
-    known = (picture.spacing, picture.unit, _file_of(image))
+    known = (picture.spacing, picture.unit, file_of(image))
     return viewed_image(picture.pixels, image.name, *known, coarser=picture.coarser)
 
 

@@ -103,7 +103,7 @@ class Masks(QObject):
         layers = self._work.layers
         if image in layers.images():
             self._results[image] = result
-            layers.result(image, result.picture, "prediction", result.labels, result.classes)
+            layers.result(image, "prediction", result.labels, result.classes)
             self.changed.emit(image)
 
 

@@ -20,6 +20,7 @@ class Painting(QObject):
     """Watches one annotation layer; what is painted, undone or set by a script is told."""
 
     painted = Signal(object)  # Region, or None for anywhere
+    picked = Signal(int)  # the label that is painted with, by whoever chose it
 
     def __init__(self, layer: Labels, parent: QObject) -> None:
         super().__init__(parent)
@@ -32,6 +33,7 @@ class Painting(QObject):
         layer.events.paint.connect(self._on_layer_paint)
         layer.events.set_data.connect(self._on_layer_set_data)
         layer.events.data.connect(self._on_layer_data)
+        layer.events.selected_label.connect(self._on_layer_selected_label)
 
     def close(self) -> None:
         """Watch no longer; what was not told of yet is told of."""
@@ -40,6 +42,10 @@ class Painting(QObject):
         self.layer.events.paint.disconnect(self._on_layer_paint)
         self.layer.events.set_data.disconnect(self._on_layer_set_data)
         self.layer.events.data.disconnect(self._on_layer_data)
+        self.layer.events.selected_label.disconnect(self._on_layer_selected_label)
+
+    def _on_layer_selected_label(self) -> None:
+        self.picked.emit(self.layer.selected_label)
 
     # --- strokes ---
 

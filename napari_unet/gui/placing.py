@@ -52,7 +52,7 @@ def _spatial_part(matrix: np.ndarray, n: int) -> np.ndarray:
     return matrix[keep, keep]
 
 
-def place_of(image: Image, data: np.ndarray, picture: Picture) -> dict[str, Any]:
+def place_of(image: Image, data: np.ndarray) -> dict[str, Any]:
     """The transform of an image, for a layer with its spatial axes only."""
     if data.ndim == image.ndim:
         names = ("scale", "translate", "rotate", "shear", "affine", "units")
@@ -60,6 +60,16 @@ def place_of(image: Image, data: np.ndarray, picture: Picture) -> dict[str, Any]
     n = min(data.ndim, image.ndim)
     units = ("pixel",) * (data.ndim - n) + tuple(image.units[-n:])  # first an axis of classes
     return {"affine": _spatial_part(matrix_of(image), n), "units": units}
+
+
+def put_over(layer: Layer, image: Image) -> None:
+    """Lay a layer of an image where that is now."""
+    n = min(layer.ndim, image.ndim)
+    there, here = (_spatial_part(matrix_of(one), n) for one in (layer, image))
+    if not np.allclose(there, here):
+        finest = layer.data[0] if layer.multiscale else layer.data
+        for name, value in place_of(image, finest).items():
+            setattr(layer, name, value)
 
 
 def picture_of(name: str, image: Image, others: Sequence[Image], leading: bool) -> Picture:
@@ -75,6 +85,12 @@ def picture_of(name: str, image: Image, others: Sequence[Image], leading: bool) 
     # Scale, rotation and affine together: how far apart two pixels are in the world.
     spacing = tuple(np.linalg.norm(matrix_of(image)[:-1, :-1], axis=0)[-n:].tolist())
     return Picture(name, stacked[0], spacing, str(image.units[-1]), tuple(stacked[1:]))
+
+
+def file_of(image: Image) -> Path | None:
+    """The file that an image was read from, by us or by napari."""
+    path = image.metadata.get(OURS, {}).get("path") or image.source.path
+    return Path(path).resolve() if path else None
 
 
 def file_and_affine(image: Image) -> tuple[Path | None, Affine | None]:

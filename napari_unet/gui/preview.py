@@ -17,12 +17,11 @@ def draw_preview(view: View, labels: np.ndarray, classes: tuple[SegClass, ...]) 
     """A view's pixels with labels over them in the colours of their classes, as PNG."""
     from PIL import Image
 
-    pixels = view.picture.read(view.region, view.steps)
-    pixels = pixels.reshape(len(pixels), *pixels.shape[-2:])
-    drawn = as_rgb(pixels, view.picture.stats)
-    height, width = labels.shape[-2:]
-    flat = labels.reshape(height, width)
-    drawn = drawn[:height, :width]
+    unseen = tuple(axis for axis in range(len(view.region)) if axis not in view.shown)
+    pixels = view.picture.read(view.region, view.steps).squeeze(tuple(a + 1 for a in unseen))
+    flat = labels.squeeze(unseen)
+    height, width = flat.shape
+    drawn = as_rgb(pixels, view.picture.stats)[:height, :width]
     for number, seg_class in enumerate(classes, 1):
         color = [int(seg_class.color[i : i + 2], 16) for i in (1, 3, 5)]
         inside = flat == number

@@ -322,13 +322,13 @@ class SegmentDock(QWidget):
         assert data is not None
         if not self._work.session.training:
             layers.hide_live()
-        layers.result(image, result.picture, "prediction", data, classes, contour)
+        layers.result(image, "prediction", data, classes, contour)
         if result.probabilities is not None:
             single = len(result.probabilities) == 1
             shown = result.probabilities[0] if single else result.probabilities
-            layers.result(image, result.picture, "probability", shown)
+            layers.result(image, "probability", shown)
         if result.uncertainty is not None:
-            layers.result(image, result.picture, "uncertainty", result.uncertainty)
+            layers.result(image, "uncertainty", result.uncertainty)
         self._status.setText(_in_words(image, result, objects, region))
 
     def _keep(self, result: Result) -> None:
@@ -397,6 +397,8 @@ class SegmentDock(QWidget):
     def _on_image_changed(self) -> None:
         if self._control is None:
             self._status.setText("")  # it is about the image before
+        if self._work.image and self._work.layers.of(self._work.image, "prediction"):
+            self._show_again()  # as what is exported; meanwhile it may be shown otherwise
         self._refresh()
 
     def _refresh(self) -> None:

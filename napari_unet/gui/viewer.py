@@ -20,17 +20,19 @@ from napari_unet.config import BACKGROUND, SegClass
 from napari_unet.gui.placing import (
     at_step,
     covered,
+    file_of,
     matrix_of,
     matrix_of_part,
     picture_of,
     place_of,
+    put_over,
     pyramid,
     shape_of,
     zoom_of,
 )
 from napari_unet.io import Image as Pixels
 from napari_unet.live import Seen
-from napari_unet.pictures import Picture, View
+from napari_unet.pictures import Picture, View, numbered
 from napari_unet.records import ImageCard
 from napari_unet.run import BadInput
 from napari_unet.showing import OURS, origin_of
@@ -103,7 +105,10 @@ class Layers:
         """The layer that holds an image's annotation, prediction or the like."""
         for layer in self.viewer.layers:
             if role_of(layer) == role and image_of(layer) == image.name:
-                return layer
+                # What is left of one that was removed is not that of another file.
+                files = {layer.metadata[OURS].get("file"), file_of(image)} - {None}
+                if len(files) < 2:
+                    return layer
         return None
 
     def picture(self, image: Image, others: Sequence[Image] = (), leading: bool = False) -> Picture:
@@ -111,8 +116,7 @@ class Layers:
         key = (image, tuple(others), leading)
         if key not in self._pictures:
             taken = {p.name for p in self._pictures.values()} | self.taken()
-            name = image.name if image.name not in taken else f"{image.name} ({len(taken)})"
-            self._pictures[key] = picture_of(name, image, others, leading)
+            self._pictures[key] = picture_of(numbered(image.name, taken), image, others, leading)
         return self._pictures[key]
 
     # --- what is made ---
@@ -134,15 +138,15 @@ class Layers:
                 )
             labels = recall(image, picture)
             data = np.zeros(picture.shape, np.uint8) if labels is None else labels
-            layer = self._labels(image, picture, "annotation", data)
+            layer = self._labels(image, "annotation", data)
             show_classes(layer, classes)
+        put_over(layer, image)
         self.viewer.layers.selection.active = layer
         return layer
 
     def result(
         self,
         image: Image,
-        picture: Picture,
         role: str,
         data: np.ndarray,
         classes: tuple[SegClass, ...] | None = None,
@@ -155,11 +159,12 @@ class Layers:
             layer = None
         shown = pyramid(data)
         if layer is None and role in ("probability", "uncertainty"):
-            layer = self._image(image, picture, role, shown)
+            layer = self._image(image, role, shown)
         elif layer is None:
-            layer = self._labels(image, picture, role, shown)
+            layer = self._labels(image, role, shown)
         elif layer.data is not data:
             layer.data = shown
+        put_over(layer, image)
         if isinstance(layer, Labels):
             layer.contour = contour
             if classes:
@@ -168,19 +173,19 @@ class Layers:
                 show_objects(layer)
         return layer
 
-    def _labels(self, image: Image, picture: Picture, role: str, data: Any) -> Labels:
+    def _labels(self, image: Image, role: str, data: Any) -> Labels:
         name = "mask" if role == "prediction" else role
         layer = Labels(
             data,
             name=f"{image.name}: {name}",
             opacity=OPACITY.get(role, 0.5),
             # What is known of the image's file and place is known of its labels too.
-            metadata={OURS: {**image.metadata.get(OURS, {}), "role": role, "image": image.name}},
-            **place_of(image, data if isinstance(data, np.ndarray) else data[0], picture),
+            metadata={OURS: {**image.metadata.get(OURS, {}), **_belonging(image, role)}},
+            **place_of(image, data if isinstance(data, np.ndarray) else data[0]),
         )
         return self._add(layer, image)
 
-    def _image(self, image: Image, picture: Picture, role: str, data: Any) -> Image:
+    def _image(self, image: Image, role: str, data: Any) -> Image:
         layer = Image(
             data,
             name=f"{image.name}: {role}",
@@ -188,8 +193,8 @@ class Layers:
             blending="additive",  # where it is low, nothing is to be seen
             opacity=0.6,
             contrast_limits=(0, 1),
-            metadata={OURS: {"role": role, "image": image.name}},
-            **place_of(image, data if isinstance(data, np.ndarray) else data[0], picture),
+            metadata={OURS: _belonging(image, role)},
+            **place_of(image, data if isinstance(data, np.ndarray) else data[0]),
         )
         return self._add(layer, image)
 
@@ -398,6 +403,11 @@ class Layers:
         self._pictures = {
             k: v for k, v in self._pictures.items() if layer is not k[0] and layer not in k[1]
         }
+
+
+def _belonging(image: Image, role: str) -> dict[str, Any]:
+    """What a layer remembers of the image that it lies on."""
+    return {"role": role, "image": image.name, "file": file_of(image)}
 
 
 def role_of(layer: Layer) -> str | None:

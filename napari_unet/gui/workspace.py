@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import napari
+import numpy as np
 from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
@@ -18,7 +22,7 @@ from napari_unet.config import BACKGROUND
 from napari_unet.gui.jobs import Failure, Job, Jobs, notify
 from napari_unet.gui.keeping import Keeping
 from napari_unet.gui.masks import Masks
-from napari_unet.gui.painting import Painting
+from napari_unet.gui.painting import ERASER, Painting
 from napari_unet.gui.preview import draw_preview
 from napari_unet.gui.viewer import LIVE, Layers, role_of
 from napari_unet.live import Seen
@@ -75,6 +79,9 @@ class Workspace(QObject):
         self.image: Image | None = None
         self.channels: tuple[Image, ...] = ()  # further ones
         self.leading = False  # whether the image's first axis is its channels
+        self._read_as: WeakKeyDictionary[Image, tuple[tuple[Image, ...], bool]]
+        self._read_as = WeakKeyDictionary()  # the same of images that were worked on before
+        self._label = 1  # that is painted with
         self._works: dict[Labels, _Work] = {}
         self._run: Job | None = None
         self._ready = False  # whether PyTorch is loaded, or about to be
@@ -103,15 +110,25 @@ class Workspace(QObject):
     # --- the image that is worked on ---
 
     def work_on(
-        self, image: Image | None, channels: tuple[Image, ...] = (), leading: bool = False
+        self,
+        image: Image | None,
+        channels: tuple[Image, ...] | None = None,
+        leading: bool = False,
     ) -> None:
-        """Paint on, look at and segment this image from now on."""
+        """Paint on, look at and segment this image from now on; read as before, if not said how."""
+        if image is not None and channels is None:
+            channels, leading = self._read_as.get(image, ((), False))
+            channels = channels if set(channels) <= set(self.layers.images()) else ()
+        channels = channels or ()
         if (image, channels, leading) == (self.image, self.channels, self.leading):
             return
         self.image, self.channels, self.leading = image, channels, leading
+        if image is not None:
+            self._read_as[image] = (channels, leading)
         painting = self.painting
         if painting is not None and self.picture is not None:
             self._read_anew(painting.layer, self.picture)
+        self._carry()
         self.image_changed.emit(image)
 
     def _read_anew(self, layer: Labels, picture: Picture) -> None:
@@ -156,6 +173,7 @@ class Workspace(QObject):
         )
         if layer not in self._works:
             self._take_in(layer, self.image, self.picture)
+            self._carry()
             self._get_ready()
         return self._works[layer].painting
 
@@ -176,6 +194,7 @@ class Workspace(QObject):
                 self.said.emit(str(error))
 
         painting.painted.connect(paint)
+        painting.picked.connect(self._on_painting_picked)
         painting.bind_keys(self._on_key_pressed)
         self._works[layer] = _Work(painting, image, picture)
         self.layers.changed.emit()  # it is painted on now
@@ -184,6 +203,10 @@ class Workspace(QObject):
         """Something was painted; without a region, the whole may be another."""
         work = self._works[layer]
         picture = work.picture
+        if layer.data.dtype != np.uint8:  # napari offers to convert it
+            known = (layer.data >= 0) & (layer.data <= BACKGROUND)
+            layer.data, region = np.where(known, layer.data, 0).astype(np.uint8), None
+            self.said.emit(f"'{layer.name}' stays as it was: classes are numbers up to 254.")
         if layer.data.shape != picture.shape:
             self._misfits(layer)
             return
@@ -197,6 +220,23 @@ class Workspace(QObject):
         """Paint with a class, background or the eraser from now on."""
         if label <= len(self.session.classes) or label == BACKGROUND:
             self.annotate().pick(label)
+            self._label = label
+            self.picked.emit(label)
+
+    def _carry(self) -> None:
+        """What was painted with on one image is painted with on the next."""
+        painting = self.painting
+        if painting is not None and self._label != ERASER:
+            classes = len(self.session.classes)
+            painting.layer.selected_label = self._label if self._is_label(self._label) else classes
+
+    def _is_label(self, label: int) -> bool:
+        return 0 < label <= len(self.session.classes) or label == BACKGROUND
+
+    def _on_painting_picked(self, label: int) -> None:
+        """A label was chosen in napari's own controls."""
+        if self._is_label(label):
+            self._label = label
             self.picked.emit(label)
 
     def _on_key_pressed(self, label: int) -> None:
@@ -227,11 +267,9 @@ class Workspace(QObject):
             raise BadInput("The run before is about to end; press Start again in a moment.")
         if self._starting:
             return
-        self._starting = True  # what is taken in now may ask for a start by itself
-        try:
+        with self.no_start():
             self.keeping.fill()
-        finally:
-            self._starting = False
+        self._seen = None
         events = self.session.train(start, self._name_for(start))
         self._from = start
         assert self.session.control is not None
@@ -240,6 +278,15 @@ class Workspace(QObject):
         )
         self._timer.start(LOOK_MS)
         self.run_started.emit()
+
+    @contextmanager
+    def no_start(self) -> Iterator[None]:
+        """Inside, images come and go, which would make a run start by itself."""
+        before, self._starting = self._starting, True
+        try:
+            yield
+        finally:
+            self._starting = before
 
     @property
     def began_from(self) -> str:
@@ -279,7 +326,8 @@ class Workspace(QObject):
     def _put_by(self, model: Model) -> None:
         """Put a model into the library, with a picture of what it made of the screen."""
         if self._seen is not None:
-            model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
+            with suppress(Exception):  # of a file that is gone: no model is lost for its picture
+                model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
         model.card = model.card.named(name_of(model))
         try:
             model.save(library_folder() / model.card.name)

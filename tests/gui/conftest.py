@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hand import Hand
 
 from napari_unet.config import BACKGROUND, TrainConfig
@@ -74,6 +76,29 @@ def open_window(make_napari_viewer) -> Iterator[Callable[..., Window]]:
     yield open_one
     for window in opened:  # make_napari_viewer looks whether anything holds the viewers on
         window.__dict__.clear()
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    """Three images that differ."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        tifffile.imwrite(folder / f"im{number}.tif", np.roll(halves(64, 96), 9 * number, axis=1))
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def three(open_window, files, monkeypatch, tmp_path):
+    """A project with a name and three images, the first of them open."""
+    window = open_window()
+    window.click("column.images.toggle")
+    answer(monkeypatch, "ask_new_folder", tmp_path / "mine")
+    answer(monkeypatch, "ask_images", files)
+    window.click("images.new")
+    window.click("images.add")
+    window.click("images.next")
+    return window
 
 
 class Window(Hand):
@@ -188,3 +213,14 @@ class Window(Hand):
         self.click("train.stop")
         self.until(lambda: bool(ended))
         self.work.run_ended.disconnect(ended.append)
+
+
+def saved(window) -> None:
+    """Wait until all that was painted is on disk."""
+    project = window.work.keeping.project
+    window.until(lambda: project.is_saved)
+    window.wait(0.1)  # in which the table hears of it
+
+
+def answer(monkeypatch, name: str, what) -> None:
+    monkeypatch.setattr(f"napari_unet.gui.images.{name}", lambda *_: what)

@@ -109,10 +109,9 @@ def complete_a_rectangle(window: Any) -> None:
 
 def adopt(window: Any, how: str, pixels: int) -> None:
     work = window.work
-    result = (work.image, work.picture)
     uncertainty = np.repeat([0.1, 0.6], 48).astype(np.float32)[None].repeat(64, 0)
-    work.layers.result(*result, "prediction", mask(), work.session.classes)
-    work.layers.result(*result, "uncertainty", uncertainty)
+    work.layers.result(work.image, "prediction", mask(), work.session.classes)
+    work.layers.result(work.image, "uncertainty", uncertainty)
     window.find("annotate.adopting").setValue(True)
     window.choose("annotate.source", "im: mask")
     assert window.text("annotate.mapping") == "1=1, 2=2"

@@ -127,7 +127,6 @@ def test_a_program_may_change_everything_without_a_signal(palette):
     palette.widget.setCurrent(4)
     palette.widget.setCounts([1, 2, 3])
     palette.widget.setValue(class_table(2))
-    palette.widget.setLocked("busy")
 
     assert palette.heard == []
 
@@ -491,32 +490,6 @@ def test_remove_is_unavailable_and_says_why(palette, classes, label, reason):
     assert not palette.child("remove").isEnabled()
     assert palette.child("remove").toolTip() == reason
     assert palette.said("removing") == []
-
-
-def test_a_locked_table_keeps_its_classes_but_not_their_names_and_colours(palette, asked):
-    palette.widget.setLocked("Training is running")
-
-    palette.push("add")
-    palette.push("remove")
-    palette.press("Delete")
-    palette.double_click(0)
-    palette.write("blob")
-    palette.click(0, SWATCH)
-
-    assert palette.names() == ["blob", "nucleus", "membrane"]
-    assert palette.widget.value()[0].color == "#102030"
-    assert palette.child("add").toolTip() == "Training is running"
-    assert palette.child("remove").toolTip() == "Training is running"
-
-
-def test_unlocking_makes_adding_and_removing_available_again(palette):
-    palette.widget.setLocked("Training is running")
-
-    palette.widget.setLocked(None)
-
-    assert palette.child("add").isEnabled()
-    assert palette.child("remove").isEnabled()
-    assert "Training" not in palette.child("add").toolTip()
 
 
 def test_there_are_at_most_254_classes(palette):

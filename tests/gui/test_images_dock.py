@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from conftest import halves
+from conftest import answer, halves, saved
 
 from napari_unet.cards import library_folder, list_models
 from napari_unet.config import BACKGROUND, class_table
@@ -21,31 +20,10 @@ from napari_unet.segmenting import Segmented, new_result
 pytestmark = pytest.mark.gui
 
 
-@pytest.fixture
-def files(tmp_path) -> list[Path]:
-    """Three images that differ."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for number in range(3):
-        tifffile.imwrite(folder / f"im{number}.tif", np.roll(halves(64, 96), 9 * number, axis=1))
-    return sorted(folder.iterdir())
-
-
-def saved(window) -> None:
-    """Wait until all that was painted is on disk."""
-    project = window.work.keeping.project
-    window.until(lambda: project.is_saved)
-    window.wait(0.1)  # in which the table hears of it
-
-
 def rows(window) -> list[list[str]]:
     table = window.find("images.table")
     items = [table.topLevelItem(row) for row in range(table.topLevelItemCount())]
     return [[item.text(c) for c in range(6)] for item in items if not item.isHidden()]
-
-
-def answer(monkeypatch, name: str, what) -> None:
-    monkeypatch.setattr(f"napari_unet.gui.images.{name}", lambda *_: what)
 
 
 def test_what_is_painted_is_in_a_scratch_project_without_being_asked(open_window, image):
@@ -76,19 +54,6 @@ def test_an_undone_stroke_is_undone_on_disk(open_window, image):
 
     project = window.work.keeping.project
     assert not project.sheets(next(iter(project.images))).read()[0].any()
-
-
-@pytest.fixture
-def three(open_window, files, monkeypatch, tmp_path):
-    """A project with a name and three images, the first of them open."""
-    window = open_window()
-    window.click("column.images.toggle")
-    answer(monkeypatch, "ask_new_folder", tmp_path / "mine")
-    answer(monkeypatch, "ask_images", files)
-    window.click("images.new")
-    window.click("images.add")
-    window.click("images.next")
-    return window
 
 
 def test_files_are_added_and_strangers_left_out(three, files, monkeypatch):

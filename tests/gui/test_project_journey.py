@@ -97,7 +97,7 @@ def test_three_images_a_kill_and_on_to_two_versions_and_files(open_window, tmp_p
     window.click("models.compare")
     window.until(lambda: "im2: difference" in window.names())
     assert "agree by a Dice of" in window.text("models.status")
-    assert {"im2: mask", "im2: other"} <= set(window.names())
+    assert {"im2: in use", "im2: other"} <= set(window.names())
     window.click("models.use")
     window.until(lambda: len(window.session.model.card.versions) == 1)
 

@@ -276,3 +276,23 @@ def test_training_waits_for_segmenting_and_goes_on(open_window, image):
     assert phase == "paused"
     assert window.text("segment.status").endswith("is covered by classes.")
     window.stop()
+
+
+def test_objects_are_parted_anew_on_each_image_that_is_looked_at(open_window, image):
+    window = with_blobs(open_window, image)
+    window.viewer.add_image(255 - image, name="second")
+    segment(window, "All open")
+    for name in ("im: mask", "second: mask"):
+        window.viewer.layers[name].data[:] = blobs()
+    window.choose("segment.objects", "Separate objects")
+    window.until(lambda: window.find(RUN).isEnabled())
+    window.find("segment.min_size").setValue(20)
+    window.until(lambda: window.find(RUN).isEnabled())
+
+    other = "im" if window.work.image.name == "second" else "second"
+    window.viewer.layers.selection.active = window.viewer.layers[other]
+
+    window.until(lambda: window.text("segment.status") == f"'{other}': 1 object.")
+    assert (window.viewer.layers[f"{other}: mask"].data > 0).sum() == 100
+    result = window.work.masks.of(window.viewer.layers[other])
+    assert result.objects is window.viewer.layers[f"{other}: mask"].data
