@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from napari_unet.annotation import BLOCK, Item, Region, is_sparse
-from napari_unet.config import BACKGROUND, FIRST_GUESS, NetConfig
+from napari_unet.config import BACKGROUND, NetConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import segmentation_loss
 from napari_unet.models.pixels import COARSEST, PixelNet, as_logs, as_probabilities, features
 from napari_unet.optimiser import Optimiser
 from napari_unet.patches import CACHE_EDGE, BlockCache, Sampler, at_pixels, normalised
+from napari_unet.run import FIRST_GUESS
 from napari_unet.threads import one_thread
 
 TOGETHER = 0.5  # its share in an answer that is the net's too

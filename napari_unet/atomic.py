@@ -60,6 +60,7 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 def refuse_unwritable(path: Path) -> None:
     """Find out before the work, not after, that its result cannot be written at a place."""
+    _refuse_nameless(path)
     probe = path.parent / f".{path.name}.probe"
     with atomic_folder(probe, overwrite=True):
         pass
@@ -71,6 +72,7 @@ def _at(
     path: Path, overwrite: bool, is_other_kind: Callable[[Path], bool], kind: str
 ) -> Iterator[Path]:
     """Choose a temporary name beside path, remove it afterwards, and say what went wrong."""
+    _refuse_nameless(path)
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         _refuse_existing(path, overwrite)
@@ -82,6 +84,11 @@ def _at(
         raise BadInput(f"{path} could not be written: {_reason(error)}.") from error
     finally:
         _remove(temporary)
+
+
+def _refuse_nameless(path: Path) -> None:
+    if path.name in ("", ".."):
+        raise BadInput(f"{path} is a place without a name of its own: give what is written a name.")
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
@@ -117,6 +124,10 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some shared folders know of no such thing for folders; what lies in them is written.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
     finally:
         os.close(handle)
 

@@ -10,7 +10,6 @@ UNLABELLED = 0
 BACKGROUND = 255
 MAX_CLASSES = 254
 MAX_AUGMENT = 3.0
-FIRST_GUESS = 60  # steps; until then what a net says changes from second to second
 
 # Okabe and Ito's palette, readable with every common colour blindness; it repeats after eight.
 PALETTE = (

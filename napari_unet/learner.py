@@ -13,13 +13,14 @@ from torch import Tensor
 from napari_unet.adviser import Adviser, agreed
 from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp, vary_light, warp_batch, warp_grid
-from napari_unet.config import BACKGROUND, FIRST_GUESS, MAX_AUGMENT, TrainConfig
+from napari_unet.config import BACKGROUND, MAX_AUGMENT, TrainConfig
 from napari_unet.device import Numerics
 from napari_unet.losses import class_weights, hint_loss, segmentation_loss
 from napari_unet.models import Net
 from napari_unet.models.pixels import as_probabilities
 from napari_unet.optimiser import Optimiser
 from napari_unet.patches import Sampler, Spot, cut
+from napari_unet.run import FIRST_GUESS
 
 AVERAGE = 0.99  # of the weights; less at the beginning
 # From so many steps on a net may know its images too well; augmentation then grows with the steps,

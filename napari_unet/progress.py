@@ -11,8 +11,8 @@ from itertools import islice, zip_longest
 from statistics import fmean
 from typing import Literal
 
-from napari_unet.config import FIRST_GUESS
 from napari_unet.run import (
+    FIRST_GUESS,
     Event,
     Noticed,
     Predicted,

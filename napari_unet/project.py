@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ from napari_unet.records import (
 )
 from napari_unet.run import BadInput, Control, Event
 from napari_unet.sheets import Place, Sheets, places
+from napari_unet.units import PIXEL
 
 if TYPE_CHECKING:
     from napari_unet.library import Model
@@ -69,6 +70,14 @@ class NotSaved(Event):
     """The disk failed; it will be tried again, and nothing is lost meanwhile."""
 
     why: str
+
+
+class _NotCopied(BadInput):
+    """The pixels of an image could not be written into the project."""
+
+
+class _Unreadable(Exception):
+    """The pixels of an image could not be read."""
 
 
 class _Unopened:
@@ -139,7 +148,8 @@ class Project:
     def copy(self, folder: Path) -> Project:
         """The same at another place, under its name there, open."""
         _refuse_full(folder)
-        self.save()
+        with suppress(BadInput):  # what cannot be written here may be there
+            self.save()
         draft_of = atomic_folder(folder, overwrite=folder.exists())
         with self._masking, draft_of as draft, self._saving:
             for part in (PROJECT, IMAGES, MODELS):
@@ -147,7 +157,7 @@ class Project:
             card = self._card.model_copy(update={"name": name_of(folder), "created": now()})
             write_card(draft / PROJECT, card)
         copy = open_project(folder)
-        if self.read_only:
+        if not self.is_saved or self.read_only:
             copy._take_over(self)
         for key, image in copy.images.items():
             if image.path and not image.path.startswith(f"{IMAGES}/"):
@@ -157,7 +167,7 @@ class Project:
     def _take_over(self, other: Project) -> None:
         """What a project that cannot be written to has in memory only."""
         for key, card in other.images.items():
-            if key not in self.images:
+            if key not in self.images or key in other._pixels:
                 self.images[key] = card
                 self._pixels[key] = other._pixels[key]
                 self._mark(key, LOOK)
@@ -225,7 +235,7 @@ class Project:
         card, file = self.images[key], self.file(key)
         if not file.exists():
             raise BadInput(f"'{card.name}' is no longer at {file}; say where it is now.")
-        image = read_image(file)
+        image = _placed(read_image(file), card)
         if image.spatial_shape != card.shape or image.n_channels != card.channels:
             raise BadInput(
                 f"{file} has the shape {image.spatial_shape} now, but {card.shape} when it was "
@@ -413,20 +423,19 @@ class Project:
             self._writing += 1
         try:
             self._write(*part)
-        except Exception as error:  # whatever it was, the part is still to be written
+        except Exception as error:  # noqa: BLE001 -- whatever it was, the part is still dirty
             with self._changed:
                 self._dirty.setdefault(part, since)
-            if part[1] != LOOK:
-                raise _in_words(error) from error
-            later[part] = _in_words(error)  # what is painted does not wait for one image
+            later[part] = _in_words(error)  # the others do not wait for it
         finally:
             self._writing -= 1
         return True
 
     def _save_painted(self) -> None:
         """While something large is copied, what is painted meanwhile does not wait for its end."""
+        later: dict[Part, BadInput] = {}
         for _ in range(len(self._dirty)):
-            self._save_one({}, painted=True)
+            self._save_one(later, painted=True)
 
     def _write(self, key: str, place: Place | None) -> None:
         if not key:
@@ -445,6 +454,8 @@ class Project:
         """Look closely at a new image; one in a file that cannot be looked at stays as it is."""
         try:
             self._settle(key)
+        except _NotCopied:  # it is tried again
+            raise
         except Exception as error:  # whatever a decoder raises
             if not self.images[key].path:
                 raise
@@ -459,7 +470,10 @@ class Project:
             path = ""
         if not path:
             path = f"{IMAGES}/{key}/{plain_name(self.images[key].name)}.tif"
-            _copy_pixels(self.folder / path, image, self._save_painted)
+            try:
+                _copy_pixels(self.folder / path, image, self._save_painted)
+            except BadInput as error:
+                raise _NotCopied(str(error)) from error
         with atomic_file(self.thumbnail(key), overwrite=True) as draft:
             _draw_thumbnail(draft, image)
         self._note(key, path=path, sha256=fingerprint(image.data))
@@ -534,6 +548,15 @@ def _copy(source: Path, place: Path) -> None:
         shutil.copyfile(source, place)
 
 
+def _placed(image: Image, card: ImageCard) -> Image:
+    """An image whose file says no pixel size has that with which it was shown."""
+    if image.unit != PIXEL or not card.matrix:
+        return image
+    sizes = np.linalg.norm(np.array(card.matrix)[:-1, :-1], axis=0)[-len(image.spacing) :]
+    known = len(sizes) == len(image.spacing) and bool((sizes > 0).all())
+    return replace(image, spacing=tuple(sizes.tolist()), unit=card.unit) if known else image
+
+
 def _is_file_of(file: Path, image: Image) -> bool:
     """Whether these pixels are what we would read from a file: another reader may see others."""
     try:
@@ -572,9 +595,11 @@ def _pieces(data: Any, between: Callable[[], None]) -> Iterator[np.ndarray]:
         for top in range(0, height, PIECE):
             for left in range(0, width, PIECE):
                 between()
-                piece = np.asarray(
-                    data[(*place, slice(top, top + PIECE), slice(left, left + PIECE))]
-                )
+                window = (*place, slice(top, top + PIECE), slice(left, left + PIECE))
+                try:
+                    piece = np.asarray(data[window])
+                except Exception as error:  # whatever a decoder raises, and no fault of the disk
+                    raise _Unreadable(str(error)) from error
                 yield np.pad(piece, [(0, PIECE - n) for n in piece.shape]) if large else piece
 
 

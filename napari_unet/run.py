@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from napari_unet.library import Model
 
 
+FIRST_GUESS = 60  # steps; until then what a net says changes from second to second
+
+
 class BadInput(ValueError):
     """Something the user gave cannot be used: one sentence with what, where and what to do."""
 

@@ -50,6 +50,17 @@ class Result:
     smallest: int = 0  # pixels of small objects that the net learned from
     classes: tuple[SegClass, ...] = ()
     ndim: int = 2  # of the net that made it: whether planes or volumes have objects
+    parts: list[Region] | None = None  # that were segmented; None for the whole
+
+    @property
+    def is_known(self) -> np.ndarray:
+        """Which pixels were segmented; the labels of others are 0 as well."""
+        if self.parts is None:
+            return np.broadcast_to(True, self.labels.shape)
+        known = np.zeros(self.labels.shape, bool)
+        for region in self.parts:
+            known[region] = True
+        return known
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +144,7 @@ def _segment_one(
     check_image(model, picture.pixels, f"'{picture.name}'")
     if result.classes and result.classes != model.card.classes:
         result.labels[:] = 0  # what another model saw elsewhere would be called otherwise now
-        result.rims = None
+        result.rims, result.parts = None, []
     result.classes = model.card.classes
     result.ndim, result.smallest = model.card.net.ndim, model.card.smallest
     _make_room(result, model, config)
@@ -142,6 +153,10 @@ def _segment_one(
     for event in predict(model, picture.pixels, config, control, target, stats, region):
         if not isinstance(event, Predicted):
             yield event
+    if region is None and not control.stopped:
+        result.parts = None
+    elif result.parts is not None and region is not None and not control.stopped:
+        result.parts.append(region)
 
 
 def _make_room(result: Result, model: Model, config: PredictConfig) -> None:
@@ -206,7 +221,7 @@ def part(result: Result, config: ObjectConfig, control: Control | None = None) -
 
 def new_result(picture: Picture) -> Result:
     """A result without anything in it yet; on disk, without a name, where it is large."""
-    return Result(picture, zeros(picture.shape, np.uint8))
+    return Result(picture, zeros(picture.shape, np.uint8), parts=[])
 
 
 def parted(result: Result, config: ObjectConfig, control: Control | None = None) -> Iterator[Event]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -118,9 +120,18 @@ def zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
         return np.zeros(shape, dtype)
     # Where there is no room left, writing to a mapped file would end the program.
     folder = tempfile.gettempdir()
-    if shutil.disk_usage(folder).free < size:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 -- it is open for as long as it is mapped
+    try:
+        if shutil.disk_usage(folder).free < size:
+            raise OSError(errno.ENOSPC, "no room")
+        if hasattr(os, "posix_fallocate"):  # or several of them would share the same room
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # of a file system that cannot promise room
+            return np.memmap(file, dtype, "w+", shape=shape)
+        file.close()
         raise BadInput(
             f"The result needs {size / 2**30:.1f} GiB in {folder}, which has less room; make some, "
             "or set TMPDIR to a folder that has it."
-        )
-    return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)
+        ) from None
+    return np.memmap(file, dtype, "w+", shape=shape)

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,7 +92,11 @@ def train(
     if checkpoint is not None and saved is not None:
         run.load_checkpoint(checkpoint, *saved)
     with run.threads:
-        yield from _loop(run, training_set, control, checkpoint)
+        try:
+            yield from _loop(run, training_set, control, checkpoint)
+        except Exception:  # such as a file that is gone: what was learned is not lost with it
+            yield from run.rescued()
+            raise
 
 
 def _loop(
@@ -191,6 +195,7 @@ class _Run:
         self._saved = self.began
         self._guessed = False  # whether the last answer was the classifier
         self.failed = False
+        self._over = False  # whether its model was handed over
 
     # --- in the order it happens ---
 
@@ -373,7 +378,21 @@ class _Run:
             held_out = self._judge_the_best()
             model = self._model(self.best_step, self.best_dice, self.say.possible(self.say.best))
             model.card = model.card.model_copy(update={"held_out": held_out})
+        self._over = True
         yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
+
+    def rescued(self) -> Iterator[Event]:
+        """What was learned until something went wrong that cannot be mended."""
+        if not self.step or self._over:
+            return
+        self.failed = True
+        with suppress(Exception):  # of what went wrong before there is more to say
+            model = last = self._model(self.step, None, self.say.now(self.step))
+            if self.best is not None:
+                self.learner.average.load_state_dict(self.best)
+                share = self.say.possible(self.say.best)
+                model = self._model(self.best_step, self.best_dice, share)
+            yield Trained("failed", self.step, self.seconds, self._dice, model, last)
 
     def peek(self) -> Event:
         """The model as it is now."""

@@ -187,3 +187,30 @@ def test_the_data_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     write_file(tmp_path / "thing")
 
     assert calls == ["sync", "replace", "sync"]
+
+
+@both
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_place_without_a_name_of_its_own_is_refused_in_a_sentence(write, place):
+    with pytest.raises(BadInput, match="without a name of its own: give what is written a name"):
+        write(Path(place), overwrite=True)
+    with pytest.raises(BadInput, match="without a name of its own"):
+        atomic.refuse_unwritable(Path(place))
+
+
+@both
+def test_a_file_system_that_flushes_no_folders_will_do(tmp_path, monkeypatch, write):
+    flush = os.fsync
+
+    def files_only(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").is_dir():
+            raise OSError(errno.EINVAL, "not here")
+        flush(handle)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("cannot tell what a handle is of")
+    monkeypatch.setattr(atomic.os, "fsync", files_only)
+
+    write(tmp_path / "thing")
+
+    assert text_of(tmp_path / "thing") == "new"

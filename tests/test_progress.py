@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_unet.config import FIRST_GUESS
 from napari_unet.progress import MOST_ADVICE, MOST_POINTS, Progress
 from napari_unet.run import (
+    FIRST_GUESS,
     Event,
     Noticed,
     Predicted,
@@ -148,11 +148,11 @@ class TestSay:
             ),
             (
                 [started(), trained(step=FIRST_GUESS - 1, dice=None)],
-                "Stopped after 59 steps in 1 min, with a first guess; press Start to better it.",
+                "Stopped after 59 steps in 14 s, with a first guess; press Start to better it.",
             ),
             (
                 [started(learned=30), trained(step=30, dice=None)],
-                "Stopped after 30 steps in 1 min; nothing was held out, so there is no score.",
+                "Stopped after 30 steps in 7 s; nothing was held out, so there is no score.",
             ),
             (
                 [trained(step=0, dice=None)],

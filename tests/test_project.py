@@ -779,3 +779,77 @@ def test_the_project_that_was_painted_last_comes_first(tmp_path, monkeypatch):
 
     os.utime(scratch.folder / IMAGES / key / "image.json", (old - 1000, old - 1000))
     assert recent() == [named.folder, scratch.folder]
+
+
+def test_one_part_that_cannot_be_written_holds_up_no_other(project, monkeypatch):
+    keys = [project.add(as_image(picture(n), name=f"im{n}")) for n in range(2)]
+    project.save()
+    labels = [painted(project, key) for key in keys]
+    write = Sheets.write
+
+    def fail(sheets, place, values):
+        if sheets.folder.name == keys[0]:
+            raise BadInput("Another program holds it.")
+        write(sheets, place, values)
+
+    monkeypatch.setattr(Sheets, "write", fail)
+    with pytest.raises(BadInput, match="Another program holds it"):
+        project.save()
+    assert np.array_equal(project.sheets(keys[1]).read()[0], labels[1])
+    assert not project.is_saved
+
+    monkeypatch.setattr(Sheets, "write", write)
+    project.save()
+    assert np.array_equal(project.sheets(keys[0]).read()[0], labels[0])
+
+
+def test_a_copy_that_failed_is_made_again(project, tmp_path, monkeypatch):
+    file = put_file(tmp_path)
+    other = replace(read_image(file), data=255 - read_image(file).data)
+    key = project.add(other)
+    with monkeypatch.context() as patch:
+        patch.setattr("tifffile.imwrite", lambda *_, **__: _no_room())
+        with pytest.raises(BadInput, match="the disk is full"):
+            project.save()
+
+    again = reopened(project)
+
+    assert np.array_equal(again.read(key).data[0], 255 - picture())
+    again.close()
+
+
+def _no_room() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_cannot_be_written_here_goes_into_a_copy_elsewhere(project, tmp_path, monkeypatch):
+    key = project.add(as_image(picture(), name="made"))
+    project.save()
+    labels = painted(project, key)
+    write = Sheets.write
+
+    def fail(sheets, place, values):
+        if sheets.folder.is_relative_to(project.folder):
+            raise BadInput("The disk is full.")
+        write(sheets, place, values)
+
+    monkeypatch.setattr(Sheets, "write", fail)
+    copy = project.copy(tmp_path / "elsewhere")
+    copy.save()
+
+    assert np.array_equal(copy.sheets(key).read()[0], labels)
+    copy.close()
+    monkeypatch.setattr(Sheets, "write", write)
+
+
+def test_an_image_whose_file_has_no_pixel_size_has_that_of_the_viewer(project, tmp_path):
+    matrix = ((0.3, 0.0, 7.0), (0.0, 0.1, 5.0), (0.0, 0.0, 1.0))
+    shown = {"shown": "plain", "matrix": matrix}
+    image = replace(read_image(put_file(tmp_path)), unit="micrometer", spacing=(0.3, 0.1))
+    key = project.add(image, **shown)
+
+    again = reopened(project)
+
+    assert again.read(key).unit == "micrometer"
+    assert again.read(key).spacing == pytest.approx((0.3, 0.1))
+    again.close()

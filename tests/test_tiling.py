@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 
 import numpy as np
@@ -156,6 +157,16 @@ class TestFitEdges:
 def test_without_room_for_a_large_result_that_is_said(monkeypatch):
     room = SimpleNamespace(free=2**30)
     monkeypatch.setattr("napari_unet.tiling.shutil.disk_usage", lambda _folder: room)
+
+    with pytest.raises(BadInput, match=r"needs 2\.0 GiB in .*, which has less room; make some, or"):
+        zeros((2**31,), np.uint8)
+
+
+def test_several_large_results_do_not_share_the_same_room(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr("napari_unet.tiling.os.posix_fallocate", full, raising=False)
 
     with pytest.raises(BadInput, match=r"needs 2\.0 GiB in .*, which has less room; make some, or"):
         zeros((2**31,), np.uint8)

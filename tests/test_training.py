@@ -986,3 +986,23 @@ def test_planes_of_a_stack_keep_its_intensities():
     stack.add("plane", image, mask, complete=True, stats=known)
 
     assert item_stats(stack.items[0]) == known
+
+
+def test_what_was_learned_until_something_broke_is_handed_over(monkeypatch):
+    learn, events = learner.Learner.learn, []
+
+    def fail(self: learner.Learner, part_of_rate: float) -> torch.Tensor:
+        if self.step == 30:
+            raise BadInput("The share is gone.")
+        return learn(self, part_of_rate)
+
+    monkeypatch.setattr(learner.Learner, "learn", fail)
+    with pytest.raises(BadInput, match="The share is gone"):
+        events.extend(train(TrainConfig(**TINY), make_set(2)))
+
+    last = events[-1]
+    assert isinstance(last, Trained)
+    assert (last.reason, last.step) == ("failed", 30)
+    assert last.model.card.current.steps == of(Scored, events)[-1].step
+    assert last.last.card.current.steps == 30
+    assert all(torch.isfinite(w).all() for w in last.model.weights.values())

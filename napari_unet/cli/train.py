@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.pairs import add_meaning, parse_map, read_pairs
+from napari_unet.cli.pairs import add_meaning, read_pairs, said_meaning
 from napari_unet.cli.parts import command, flags, report_as_json, say, settings, stops_on_interrupt
 from napari_unet.run import (
     BadInput,
@@ -33,6 +33,7 @@ TRAIN_FLAGS = (
     "decay", "augment", "loss", "balance", "second_opinion", "border", "holdout", "patience",
     "device", "precision", "seed",
 )  # fmt: skip
+OF_MASKS = ("sparse", "classes", "map", "objects", "slices", "axes")  # and not of projects
 
 
 def add_train(commands: Any) -> None:
@@ -87,8 +88,21 @@ def _train(arguments: argparse.Namespace) -> int:
         config, training_set, control,
         start=start, checkpoint=arguments.checkpoint, name=arguments.out.stem,
     )  # fmt: skip
+    handed: list[Model] = []
+
+    def watch(event: Event) -> None:
+        report(event)
+        if isinstance(event, Trained) and event.step:
+            handed.append(event.model)
+
     with stops_on_interrupt(control):
-        model = finish(events, control, report)
+        try:
+            model = finish(events, control, watch)
+        except BadInput as error:
+            if not handed:
+                raise
+            path = _saved(handed[0], arguments.out).resolve()
+            raise BadInput(f"{error} What was learned until then is in {path}.") from None
         if model.card.current and not model.card.current.steps:
             why = "stopped" if control.stopped else f"over, after --seconds {config.seconds:g},"
             raise BadInput(
@@ -138,6 +152,11 @@ def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingS
             f"{arguments.images} is no project; give the masks of these images as well, or the "
             "folder of a project."
         )
+    given = [name for name in OF_MASKS if getattr(arguments, name)]
+    if arguments.masks is None and given:
+        raise BadInput(
+            f"--{given[0]} is about masks in files; a project says itself what is painted in it."
+        )
     if arguments.masks is None:
         training_set = project_set(arguments.images)
         return training_set, [f"a project with {len(training_set.items)} painted images or planes"]
@@ -146,7 +165,7 @@ def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingS
         pairs,
         sparse=arguments.sparse,
         classes=_parse_classes(arguments.classes) if arguments.classes else None,
-        mapping=parse_map(arguments.map) if arguments.map else None,
+        mapping=said_meaning(arguments),
         objects=arguments.objects or None,
         slices=arguments.slices,
         border=border,

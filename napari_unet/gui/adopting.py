@@ -13,16 +13,19 @@ from napari_unet.run import BadInput
 
 if TYPE_CHECKING:
     from napari_unet.gui.workspace import Workspace
+    from napari_unet.segmenting import Result
 
 HOWS = ("everything", "only confident parts", "within a rectangle")
 OBJECTS = "objects"
 SURE = 0.25  # uncertainty (0 to 1) up to which a prediction counts as confident
 
 
-def suggest_mapping(source: Labels) -> str:
+def suggest_mapping(work: Workspace, source: Labels) -> str:
     """The likeliest reading of a mask's values, such as "1=1, 128=2" or "objects"."""
-    mapping = guess_mapping(mask_values([_pixels(source)]))
-    return format_mapping(mapping)
+    result = _result(work, source)
+    if result is not None:
+        return format_mapping(Mapping({n: n for n in range(1, 1 + len(result.classes))}))
+    return format_mapping(guess_mapping(mask_values([_pixels(source)])))
 
 
 def format_mapping(mapping: Mapping) -> str:
@@ -57,7 +60,8 @@ def adopt(
         raise BadInput("There is no mask to take over; open one, or segment the image first.")
     painting, picture = work.annotate(), work.picture
     assert picture is not None
-    mask = _pixels(source)
+    result = _result(work, source)
+    mask = _pixels(source) if result is None else result.labels
     if mask.shape != picture.shape:
         raise BadInput(
             f"'{source.name}' has the shape {mask.shape} but the image has {picture.shape}; choose "
@@ -65,6 +69,8 @@ def adopt(
         )
     classes = mapping.apply(mask[region])
     values = np.where(classes == 0, np.uint8(BACKGROUND), classes).astype(np.uint8)
+    if result is not None:
+        values[(classes == 0) & ~result.is_known[region]] = UNLABELLED
     if how == HOWS[1]:
         values[_uncertainty(work)[region] > SURE] = UNLABELLED
     _make_room(work, int(classes.max(initial=0)))
@@ -72,6 +78,14 @@ def adopt(
     values = np.where(before == UNLABELLED, values, before)
     painting.set(region, values)
     return f"{np.count_nonzero(values != before):,} pixels were taken over from '{source.name}'."
+
+
+def _result(work: Workspace, source: Labels) -> Result | None:
+    """What is known of a prediction for the image that is worked on, however it is shown."""
+    image = work.image
+    if image is None or work.layers.of(image, "prediction") is not source:
+        return None
+    return work.masks.of(image)
 
 
 def _pixels(source: Labels) -> np.ndarray:

@@ -255,7 +255,7 @@ class AnnotateDock(QWidget):
 
     def _on_source_changed(self) -> None:
         source: Labels | None = self._source.currentData()
-        self._mapping.setText("" if source is None else suggest_mapping(source))
+        self._mapping.setText("" if source is None else suggest_mapping(self._work, source))
 
     def _on_adopt_clicked(self) -> None:
         self._try(self._take_over)

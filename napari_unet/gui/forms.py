@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from magicgui.widgets import create_widget
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import QEvent, QLocale, QObject, QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QLocale, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.config import Frozen
+from napari_unet.gui.parts import leave_the_wheel
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # What None is called in a form, and the number that replaces it when the user takes over.
@@ -65,7 +66,8 @@ class ConfigForm(QWidget):
         for name in fields:
             label = (labels or {}).get(name, name.replace("_", " ").capitalize())
             self._add(name, kind.model_fields[name], label, f"unet.{dock}.{name}")
-        self._leave_the_wheel_to_scrolling()
+        for box in (*self.findChildren(QAbstractSpinBox), *self.findChildren(QComboBox)):
+            leave_the_wheel(box)
         self._last = self.value()
 
     def value(self) -> dict[str, Any]:
@@ -85,15 +87,6 @@ class ConfigForm(QWidget):
         if self._last != before:
             self.valueChanged.emit(self._last)
 
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Scroll the column, and not a number in it that the pointer happens to pass."""
-        if event is not None and event.type() == QEvent.Type.Wheel:
-            assert isinstance(watched, QWidget)
-            if not watched.hasFocus():
-                event.ignore()
-                return True
-        return super().eventFilter(watched, event)
-
     def _add(self, name: str, field: FieldInfo, label: str, object_name: str) -> None:
         editor = self._editors[name] = _editor(name, field, label)
         _name(editor.widget, object_name)
@@ -106,11 +99,6 @@ class ConfigForm(QWidget):
         else:
             self._rows.addWidget(_label(label, editor.widget), row, 0)
             self._rows.addWidget(editor.widget, row, 1)
-
-    def _leave_the_wheel_to_scrolling(self) -> None:
-        for box in (*self.findChildren(QAbstractSpinBox), *self.findChildren(QComboBox)):
-            box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-            box.installEventFilter(self)
 
     def _on_editor_changed(self, *_: object) -> None:
         value = self.value()

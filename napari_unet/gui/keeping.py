@@ -79,7 +79,7 @@ class Keeping(QObject):
         if self.project is None or key is None:
             return None
         self._keys[image] = key
-        self._names[key] = picture.name
+        self._call(key, picture.name)
         labels = self.project.annotation(key)
         self._tell_problems()
         self.project.hold(key, labels)
@@ -98,9 +98,16 @@ class Keeping(QObject):
             np.copyto(labels, project.annotation(key), where=labels == UNLABELLED)
             region = None
         self._keys[image] = key
-        self._names[key] = picture.name
+        self._call(key, picture.name)
         project.hold(key, labels)
         project.paint(key, region)
+
+    def _call(self, key: str, name: str) -> None:
+        """From now on the session knows an image by this name, and by no other."""
+        before = self._names.get(key)
+        if before not in (None, name):
+            self._work.session.remove(before)
+        self._names[key] = name
 
     def mark(self, image: Image, **values: Any) -> None:
         """Something is known of an image now, such as when it was segmented."""
@@ -123,7 +130,9 @@ class Keeping(QObject):
         if image is work.image and work.picture is not None:
             return work.picture
         card = None if self.project is None else self.project.images.get(key)
-        return work.layers.picture(image, (), card is not None and card.shown == "leading")
+        leading = card is not None and card.shown == "leading"
+        channels, leading = work.reading(image) or ((), leading)
+        return work.layers.picture(image, channels, leading)
 
     @property
     def name(self) -> str:
@@ -217,10 +226,16 @@ class Keeping(QObject):
             return
         copy = self.project.copy(folder)
         shown = {image: key for image, key in self._keys.items() if key in copy.images}
+        learned = {key for key, name in self._names.items() if name in self._work.session.pictures}
+        closed = learned - set(shown.values())
         held = {key: self.project.annotation(key) for key in shown.values()}
         names = {key: self._names.get(key, "") for key in shown.values()}
-        self._end(close_images=False)
-        self._begin(copy)
+        with self._work.no_start():
+            for key in closed:  # they are learned from the copy
+                self._work.session.remove(self._names[key])
+            self._end(close_images=False)
+            self._begin(copy)
+            self.learn(closed & set(copy.images))
         for image, key in shown.items():
             self._keys[image] = key
             self._names[key] = names[key]
@@ -335,15 +350,19 @@ class Keeping(QObject):
 
     def show(self, key: str) -> None:
         """Open an image of the project in place of the one that is open."""
+        with self._work.no_start():
+            self._show(key)
+        self.changed.emit()
+
+    def _show(self, key: str) -> None:
         assert self.project is not None
         open_already = self.image_of(key)
         if open_already is not None:
             self._work.work_on(open_already)
             return
         pixels, card = self.project.read(key), self.project.images[key]
-        with self._work.no_start():
-            for image in list(self._keys):
-                self._release(image)
+        for image in list(self._keys):
+            self._release(image)
         self._work.session.remove(self._names.pop(key, ""))  # it is learned as it is open
         layer = self._work.layers.make(pixels, card)
         self._keys[layer] = key
@@ -354,7 +373,6 @@ class Keeping(QObject):
             self._work.annotate()
         if self._work.picture is not None:
             self._work.masks.recall(layer, self._work.picture, key)
-        self.changed.emit()
 
     def step(self, by: int) -> None:
         """Show the next image of the project, or the one before."""
@@ -407,8 +425,8 @@ class Keeping(QObject):
         assert self.project is not None
         for image in [i for i, k in self._keys.items() if k == key]:
             self._work.layers.close(image)
+        self._work.session.remove(self._names.pop(key, ""))  # before its pixels are gone
         self.project.remove(key)
-        self._work.session.remove(self._names.pop(key, ""))
         self.changed.emit()
 
     def _release(self, image: Image) -> None:
@@ -467,6 +485,7 @@ class Keeping(QObject):
     def _learn(self, key: str) -> None:
         """Have an image learned that is not open."""
         assert self.project is not None
+        self._work.session.remove(self._names.pop(key, ""))
         self._names[key] = self._work.session.learn(self.project, key)
 
     def fill(self) -> None:

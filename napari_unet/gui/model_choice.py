@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QSizePolicy
 
 from napari_unet.cards import CARD, list_models
 from napari_unet.gui.dialogs import ask_model
+from napari_unet.gui.parts import leave_the_wheel
 
 IN_USE = "in use"
 FILE = "file"
@@ -25,6 +26,8 @@ class ModelChoice(QComboBox):
         self._with_new = with_new
         self._in_use: str | None = None
         self._file: Path | None = None
+        self._before: Any = None  # what was chosen, should no file be
+        leave_the_wheel(self)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -47,6 +50,7 @@ class ModelChoice(QComboBox):
         self._fill()
         if new:
             self.setValue(IN_USE)
+            self._before = IN_USE
 
     def showPopup(self) -> None:
         """The library may have changed since."""
@@ -78,5 +82,6 @@ class ModelChoice(QComboBox):
             if found is not None:
                 self._file = found.parent if found.name == CARD else found
             self._fill()
-            self.setValue(self._file)
+            self.setValue(self._before if found is None else self._file)
+        self._before = self.value()
         self.valueChanged.emit(self.value())

@@ -26,6 +26,7 @@ class Painting(QObject):
         super().__init__(parent)
         self.layer = layer
         self._regions: list[Region | None] = []
+        self._label = layer.selected_label
         self._depths = self._history_depths()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -45,7 +46,10 @@ class Painting(QObject):
         self.layer.events.selected_label.disconnect(self._on_layer_selected_label)
 
     def _on_layer_selected_label(self) -> None:
-        self.picked.emit(self.layer.selected_label)
+        """Napari tells of the label also when only its colour is another."""
+        if self.layer.selected_label != self._label:
+            self._label = self.layer.selected_label
+            self.picked.emit(self._label)
 
     # --- strokes ---
 

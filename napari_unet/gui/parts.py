@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from weakref import WeakMethod
 
 from psygnal import SignalInstance
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 W = TypeVar("W", bound=QWidget)
@@ -28,11 +28,30 @@ def push(words: str, name: str, tip: str) -> QPushButton:
 def combo(name: str, tip: str, words: Iterable[str] = ()) -> QComboBox:
     """A list to choose from that never makes its dock wider than it must be."""
     box = named(QComboBox(), name, tip)
+    leave_the_wheel(box)
     box.addItems(list(words))
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return box
+
+
+class _Wheel(QObject):
+    """Scrolls the column, and does not change what the pointer happens to pass."""
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is not None and event.type() == QEvent.Type.Wheel:
+            assert isinstance(watched, QWidget)
+            if not watched.hasFocus():
+                event.ignore()
+                return True
+        return super().eventFilter(watched, event)
+
+
+def leave_the_wheel(box: QWidget) -> None:
+    """Have a list or a number change by the wheel only once it was clicked."""
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    box.installEventFilter(_Wheel(box))
 
 
 def text(name: str, words: str = "") -> QLabel:

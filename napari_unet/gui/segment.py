@@ -74,6 +74,7 @@ class SegmentDock(QWidget):
         self._masks = self._work.masks
         self._images: dict[Picture, Image] = {}  # of the pictures that are being segmented
         self._control: Control | None = None
+        self._noticed = ""  # by what runs or ran last
         self._keys: list[str] = []  # of the project's images whose masks are still to come
         self._named = ""  # the model that segments
         self._parting: ObjectConfig | None = None  # how objects are being told apart
@@ -174,7 +175,7 @@ class SegmentDock(QWidget):
 
     def _start(self, name: str, events: Iterator[Event], control: Control) -> Job:
         """Have something done beside the window, one thing at a time."""
-        self._control = control
+        self._control, self._noticed = control, ""
         self._bar.setRange(0, 0)
         self._bar.show()
         return self._work.jobs.start(name, events, control, self._on_event, self._on_end)
@@ -257,7 +258,8 @@ class SegmentDock(QWidget):
         path = ask_file(self, f"{image.name}-mask", about)
         if path is None:
             return
-        self._start("exporting", _export(path, result, like, objects, image), Control())
+        job = self._start("exporting", _export(path, result, like, objects, image), Control())
+        job.patience = None  # a file that is begun is written, though the window is closed
         self._refresh()
         self._cancel.setEnabled(False)  # a file is written as a whole
 
@@ -283,7 +285,7 @@ class SegmentDock(QWidget):
             self._status.setText(f"Written to {event.path}")
             self._work.keeping.mark(event.image, exported=now())
         elif isinstance(event, Noticed):
-            self._status.setText(event.message)
+            self._noticed = event.message
 
     def _draw_growing(self) -> None:
         """A large mask is shown as it grows."""
@@ -308,6 +310,8 @@ class SegmentDock(QWidget):
         parting, self._parting = self._parting, None
         if parting not in (None, ObjectConfig(**self._objects.value())):
             self._on_objects_changed()  # they were set otherwise meanwhile
+        elif parting is not None and failure is None and not stopped:
+            self._show_what_is_exported()  # of another image that was chosen meanwhile
 
     def _show(self, result: Result, region: Region | None = None) -> None:
         """Lay a result over its image, in the layers that are its own; say what is in a region."""
@@ -329,7 +333,8 @@ class SegmentDock(QWidget):
             layers.result(image, "probability", shown)
         if result.uncertainty is not None:
             layers.result(image, "uncertainty", result.uncertainty)
-        self._status.setText(_in_words(image, result, objects, region))
+        said = _in_words(image, result, objects, region)
+        self._status.setText(f"{said} {self._noticed}".strip())
 
     def _keep(self, result: Result) -> None:
         """The mask of an image of the project stays with it."""
@@ -368,11 +373,22 @@ class SegmentDock(QWidget):
         result = self._masks.of(image)
         if image is None or result is None or self._control is not None:
             return
-        self._images[result.picture] = image
+        self._images = {result.picture: image}
         if self._as_objects and result.objects is None:
             self._part(result)
         else:
             self._show(result)
+
+    def _show_what_is_exported(self) -> None:
+        """The mask of an image as classes or objects, however it was shown before."""
+        image = self._work.image
+        result = self._masks.of(image)
+        layer = None if image is None else self._work.layers.of(image, "prediction")
+        if layer is None or result is None:
+            return
+        shown = layer.data[0] if layer.multiscale else layer.data
+        if shown is not (result.objects if self._as_objects else result.labels):
+            self._show_again()
 
     def _part(self, result: Result) -> None:
         from napari_unet.segmenting import parted
@@ -397,8 +413,7 @@ class SegmentDock(QWidget):
     def _on_image_changed(self) -> None:
         if self._control is None:
             self._status.setText("")  # it is about the image before
-        if self._work.image and self._work.layers.of(self._work.image, "prediction"):
-            self._show_again()  # as what is exported; meanwhile it may be shown otherwise
+            self._show_what_is_exported()
         self._refresh()
 
     def _refresh(self) -> None:

@@ -140,7 +140,6 @@ class Layers:
             data = np.zeros(picture.shape, np.uint8) if labels is None else labels
             layer = self._labels(image, "annotation", data)
             show_classes(layer, classes)
-        put_over(layer, image)
         self.viewer.layers.selection.active = layer
         return layer
 
@@ -232,7 +231,7 @@ class Layers:
         if self.viewer.dims.ndisplay != 2 or image not in self.viewer.layers:
             return None
         drop = int(leading)
-        low, high = image.corner_pixels * zoom_of(image)
+        low, high = (image.corner_pixels + np.array([[0], [1]])) * zoom_of(image)
         point = image.world_to_data(self.viewer.dims.point[-image.ndim :])
         offset = self.viewer.dims.ndim - image.ndim
         shown = [axis - offset for axis in self.viewer.dims.displayed]
@@ -240,7 +239,7 @@ class Layers:
         for axis, n in enumerate(picture.shape):
             if axis + drop in shown:
                 start = int(np.clip(low[axis + drop], 0, n))
-                stop = int(np.clip(high[axis + drop] + 1, 0, n))
+                stop = int(np.clip(high[axis + drop], 0, n))
             else:
                 start = int(np.clip(round(point[axis + drop]), 0, n - 1))
                 stop = start + 1
@@ -254,6 +253,11 @@ class Layers:
         """The plane that is looked at, or the volume: the last so many axes whole."""
         point = image.world_to_data(self.viewer.dims.point[-image.ndim :])[int(leading) :]
         lead = len(picture.shape) - ndim
+        shown = [axis - self.viewer.dims.ndim for axis in self.viewer.dims.displayed]
+        if lead and shown != [-2, -1]:
+            raise BadInput(
+                "The image is shown in 3-D or from the side; show its planes to say which is meant."
+            )
         planes = (
             int(np.clip(round(p), 0, n - 1))
             for p, n in zip(point[:lead], picture.shape[:lead], strict=True)
@@ -370,6 +374,8 @@ class Layers:
         layer.events.name.connect(self._on_layers_changed)
         if isinstance(layer, Image) and role_of(layer) is None:
             layer.events.data.connect(self._on_image_data)
+            for way in ("scale", "translate", "rotate", "shear", "affine"):
+                getattr(layer.events, way).connect(self._on_image_moved)
             self._names[layer] = layer.name
 
     def _on_layers_inserted(self, event: Any) -> None:
@@ -398,6 +404,14 @@ class Layers:
     def _on_image_data(self, event: Any) -> None:
         self._forget(event.source)
         self.replaced.emit(event.source)
+
+    def _on_image_moved(self, event: Any) -> None:
+        """What lies on an image goes with it; the live overlay comes anew by itself."""
+        image = event.source
+        for layer in self.viewer.layers:
+            over = role_of(layer) not in (None, LIVE, "rectangle")
+            if over and image_of(layer) == image.name and image in self.viewer.layers:
+                put_over(layer, image)
 
     def _forget(self, layer: Layer) -> None:
         self._pictures = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -17,7 +18,14 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.annotation import Region, without
-from napari_unet.cards import free_name, is_zip, library_folder, possible_name
+from napari_unet.cards import (
+    find_version,
+    free_name,
+    is_zip,
+    library_folder,
+    possible_name,
+    read_card,
+)
 from napari_unet.config import BACKGROUND
 from napari_unet.gui.jobs import Failure, Job, Jobs, notify
 from napari_unet.gui.keeping import Keeping
@@ -117,8 +125,7 @@ class Workspace(QObject):
     ) -> None:
         """Paint on, look at and segment this image from now on; read as before, if not said how."""
         if image is not None and channels is None:
-            channels, leading = self._read_as.get(image, ((), False))
-            channels = channels if set(channels) <= set(self.layers.images()) else ()
+            channels, leading = self.reading(image) or ((), False)
         channels = channels or ()
         if (image, channels, leading) == (self.image, self.channels, self.leading):
             return
@@ -130,6 +137,13 @@ class Workspace(QObject):
             self._read_anew(painting.layer, self.picture)
         self._carry()
         self.image_changed.emit(image)
+
+    def reading(self, image: Image) -> tuple[tuple[Image, ...], bool] | None:
+        """Further channels of an image that was worked on, and whether its first axis is some."""
+        if image not in self._read_as:
+            return None
+        channels, leading = self._read_as[image]
+        return (channels if set(channels) <= set(self.layers.siblings(image)) else ()), leading
 
     def _read_anew(self, layer: Labels, picture: Picture) -> None:
         """The pixels under an annotation are others now, or are read in another way."""
@@ -194,7 +208,7 @@ class Workspace(QObject):
                 self.said.emit(str(error))
 
         painting.painted.connect(paint)
-        painting.picked.connect(self._on_painting_picked)
+        painting.picked.connect(partial(self._on_painting_picked, painting))
         painting.bind_keys(self._on_key_pressed)
         self._works[layer] = _Work(painting, image, picture)
         self.layers.changed.emit()  # it is painted on now
@@ -210,11 +224,13 @@ class Workspace(QObject):
         if layer.data.shape != picture.shape:
             self._misfits(layer)
             return
-        self.keeping.paint(work.image, picture, layer.data, region)
-        if region is None:
-            self.session.add(picture, layer.data, self.keeping.role_of(work.image))
-        else:
-            self.session.paint(picture.name, region)
+        try:
+            self.keeping.paint(work.image, picture, layer.data, region)
+        finally:  # it is learned, though it may not be saved
+            if region is None:
+                self.session.add(picture, layer.data, self.keeping.role_of(work.image))
+            else:
+                self.session.paint(picture.name, region)
 
     def pick(self, label: int) -> None:
         """Paint with a class, background or the eraser from now on."""
@@ -233,9 +249,9 @@ class Workspace(QObject):
     def _is_label(self, label: int) -> bool:
         return 0 < label <= len(self.session.classes) or label == BACKGROUND
 
-    def _on_painting_picked(self, label: int) -> None:
+    def _on_painting_picked(self, painting: Painting, label: int) -> None:
         """A label was chosen in napari's own controls."""
-        if self._is_label(label):
+        if painting is self.painting and self._is_label(label):
             self._label = label
             self.picked.emit(label)
 
@@ -251,13 +267,14 @@ class Workspace(QObject):
         What was done before cannot be undone then: it would come back under other names.
         """
         classes = self.session.classes
-        for layer, work in self._works.items():
-            values = without(layer.data, number, len(classes))
-            work.painting.set(tuple(slice(0, n) for n in values.shape), values)
-            work.painting.forget()
-        learned = self.keeping.renumber(number)
-        self.session.classes = classes[: number - 1] + classes[number:]
-        self.keeping.learn(learned)
+        with self.no_start():
+            for layer, work in self._works.items():
+                values = without(layer.data, number, len(classes))
+                work.painting.set(tuple(slice(0, n) for n in values.shape), values)
+                work.painting.forget()
+            learned = self.keeping.renumber(number)
+            self.session.classes = classes[: number - 1] + classes[number:]
+            self.keeping.learn(learned)
 
     # --- training ---
 
@@ -302,7 +319,11 @@ class Workspace(QObject):
         """One that is gone on from keeps its name; a new one has the project's, or a picture's."""
         if start is None:
             return free_name(self.keeping.name or next(iter(self.session.pictures), "model"))
-        return name_of(start)
+        name = name_of(start)
+        if not isinstance(start, Path):
+            return name
+        in_library = not is_zip(start) and find_version(read_card(start), name) is not None
+        return name if in_library else free_name(name)  # and no version of another of that name
 
     def _on_job_end(self, failure: Failure | None) -> None:
         self._run = None

@@ -310,3 +310,140 @@ def test_a_volume_that_is_looked_at_from_the_side_has_a_preview():
     drawn = draw_preview(view, np.ones((8, 40, 1), np.uint8), class_table(1))
 
     assert Image.open(BytesIO(drawn)).size == (40, 8)
+
+
+def test_a_project_that_goes_on_as_another_learns_each_image_once(three, monkeypatch, tmp_path):
+    three.paint_both()
+    three.click("images.next")
+    three.paint_both()
+    answer(monkeypatch, "ask_new_folder", tmp_path / "copied")
+    three.click("images.save_as")
+
+    three.train()
+    assert set(three.session.pictures) == {"im0", "im1"}
+    three.stop()
+    three.click("images.before")
+    three.paint(0)
+
+    assert three.counts == (64 * 32, 64 * 32), "of the other one"
+    assert three.work.keeping.project.folder == tmp_path / "copied"
+
+
+def test_an_image_that_is_learned_and_then_opened_as_a_file_is_learned_once(three, files):
+    three.paint_both()
+    three.click("images.next")
+    assert set(three.session.pictures) == {"im0"}
+
+    three.viewer.open(str(files[0]), plugin="napari")
+    three.viewer.layers.selection.active = three.viewer.layers["im0"]
+    three.click("annotate.new")
+
+    assert len(three.session.pictures) == 1
+    assert three.counts == (64 * 32, 64 * 32)
+
+
+def test_a_class_that_is_added_is_painted_with(three):
+    three.paint_both()
+    three.press("1")
+
+    three.click("annotate.add")
+
+    assert three.find("annotate.classes").parent().current() == 2
+    assert three.annotation.selected_label == 2
+
+
+def test_the_wheel_scrolls_the_column_and_changes_nothing_in_it(three):
+    from qtpy.QtCore import QPoint, QPointF, Qt
+    from qtpy.QtGui import QWheelEvent
+    from qtpy.QtWidgets import QApplication
+
+    three.paint_both()
+    three.open("Models")
+    for name in ("segment.scope", "train.start_from", "images.recent", "annotate.image"):
+        box = three.find(name)
+        before, there = box.currentIndex(), QPointF(5, 5)
+        turn = QWheelEvent(
+            there, QPointF(box.mapToGlobal(QPoint(5, 5))), QPoint(), QPoint(0, -240),
+            Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
+            Qt.ScrollPhase.NoScrollPhase, False,
+        )  # fmt: skip
+        box.clearFocus()
+        QApplication.sendEvent(box, turn)
+        assert box.currentIndex() == before, name
+
+
+def test_strokes_lie_on_an_image_that_was_moved(open_window, image):
+    window = open_window(image)
+    window.paint_both()
+
+    window.work.image.scale = (2, 2)
+    window.work.image.translate = (3, 4)
+
+    place = window.annotation.data_to_world((5, 6))
+    assert np.allclose(place, window.work.image.data_to_world((5, 6)))
+
+
+# ---- what a mask says
+
+
+def a_stack(open_window):
+    window = open_window(np.stack([halves(64, 96)] * 3))
+    window.paint_both()
+    window.train()
+    window.learn(30)
+    window.stop()
+    return window
+
+
+def test_what_was_not_segmented_is_not_taken_over_as_background(open_window):
+    window = a_stack(open_window)
+    window.viewer.dims.set_current_step(0, 1)
+    window.choose("segment.scope", "This image or slice")
+    window.click("segment.run")
+    window.until(lambda: window.find("segment.run").isEnabled())
+    window.annotation.data[:] = 0
+    window.find("annotate.adopting").setValue(True)
+    window.choose("annotate.source", "im: mask")
+
+    window.click("annotate.adopt")
+
+    painted = window.annotation.data
+    assert (painted[1] > 0).all()
+    assert not painted[[0, 2]].any()
+
+
+def test_objects_are_taken_over_as_their_classes(open_window, image):
+    window = open_window(image)
+    window.paint_both()
+    window.train()
+    window.learn(30)
+    window.stop()
+    window.click("segment.run")
+    window.until(lambda: window.find("segment.run").isEnabled())
+    blobs = window.viewer.layers["im: mask"].data
+    blobs[:] = 0
+    for place in range(5):
+        blobs[10 * place : 10 * place + 7, 10:20] = 1
+    window.choose("segment.objects", "Separate objects")
+    window.until(lambda: window.viewer.layers["im: mask"].data.max() == 5)
+    window.until(lambda: window.find("segment.run").isEnabled())
+    window.annotation.data[:] = 0
+    window.find("annotate.adopting").setValue(True)
+    window.choose("annotate.source", "im: mask")
+    assert window.text("annotate.mapping") == "1=1"
+
+    window.click("annotate.adopt")
+
+    assert len(window.session.classes) == 1
+    assert set(np.unique(window.annotation.data)) == {1, BACKGROUND}
+
+
+def test_whole_planes_are_not_meant_where_none_is_shown(open_window):
+    window = open_window(np.stack([halves(64, 96)] * 3))
+    window.paint(1, slice(0, 1), slice(0, 5))
+    window.viewer.dims.order = (1, 0, 2)
+
+    window.click("annotate.complete")
+
+    assert "from the side; show its planes" in window.text("annotate.status")
+    assert window.counts == (0, 5 * 96)
