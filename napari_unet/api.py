@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from napari_unet import heap, sharing
 from napari_unet.annotation import MANY_VALUES, Mapping, TrainingSet, mask_values, understand
+from napari_unet.axes import ORDER
 from napari_unet.config import (
     BACKGROUND,
     MAX_CLASSES,
@@ -26,7 +27,7 @@ from napari_unet.config import (
 from napari_unet.export import export_labels, export_nnunet
 from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
-from napari_unet.io import Image, as_image, mask_colors, read_image, read_mask
+from napari_unet.io import Affine, Image, as_image, mask_colors, read_image, read_mask
 from napari_unet.library import Model, load_model
 from napari_unet.losses import border_weights
 from napari_unet.normalise import measure
@@ -72,6 +73,11 @@ def train(
     config = make_settings(TrainConfig, own | settings)
     start, control = first_weights(init), Control()
     if masks is None:
+        if sparse or classes or objects is not None or slices or axes:
+            raise BadInput(
+                "A project says itself what is painted in it; leave sparse, classes, objects, "
+                "slices and axes out."
+            )
         training_set = project_set(Path(images))
         return finish(train_events(config, training_set, control, start=start), control, watch)
     images, masks = _listed(images), _listed(masks)
@@ -80,7 +86,8 @@ def train(
             f"{len(images)} images were given with {len(masks)} masks; "
             "give one mask for each image."
         )
-    masks = read_masks(masks)
+    images = [read_image(i, axes) if isinstance(i, str | Path) else i for i in images]
+    masks = read_masks(masks, axes, [getattr(i, "affine", None) for i in images])
     pairs = zip(images, masks, strict=True)
     loaded = [_load_pair(i, m, axes, f"image {n}") for n, (i, m) in enumerate(pairs, 1)]
     training_set, mapping = make_training_set(
@@ -316,19 +323,35 @@ def _listed(what: Any) -> list[Any]:
     return [what]
 
 
-def read_masks(masks: Sequence[Any]) -> list[np.ndarray]:
-    """Masks from arrays and paths; colours are numbered alike in all of them."""
+def read_masks(
+    masks: Sequence[Any],
+    axes: str | None = None,
+    affines: Sequence[Affine | None] | None = None,
+) -> list[np.ndarray]:
+    """Masks from arrays and paths; colours are numbered alike in all of them.
+
+    Those that name no axes have those of their images, and lie as these do by their matrices.
+    """
+    spatial = "".join(a for a in (axes or "").upper() if a not in "CS")
+    affines = affines or [None] * len(masks)
     paths = [m for m in masks if isinstance(m, str | Path)]
     known = {path: mask_colors(path) for path in paths}
     if any(known.values()):
         known |= {path: mask_colors(path, grey=True) for path, own in known.items() if not own}
     colors = sorted({c for own in known.values() for c in own}, key=_brightness) or None
     return [
-        read_mask(m, colors=colors)
+        read_mask(m, spatial or None, colors, affine)
         if isinstance(m, str | Path)
-        else _whole_numbers(m, f"The mask of image {n}")
-        for n, m in enumerate(masks, 1)
+        else _in_order(_whole_numbers(m, f"The mask of image {n}"), spatial)
+        for n, (m, affine) in enumerate(zip(masks, affines, strict=True), 1)
     ]
+
+
+def _in_order(mask: np.ndarray, axes: str) -> np.ndarray:
+    """A mask with these axes in the order of ours, if it has as many."""
+    if len(axes) != mask.ndim or len(set(axes)) != len(axes) or not set(axes) <= set(ORDER):
+        return mask  # what is wrong with them is said of the image
+    return mask.transpose([axes.index(a) for a in ORDER if a in axes])
 
 
 def _brightness(color: tuple[int, int, int]) -> tuple[float, tuple[int, int, int]]:

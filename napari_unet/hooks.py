@@ -144,7 +144,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     napari has asked whether to replace what is there.
     """
     from napari_unet.config import BACKGROUND, SegClass
-    from napari_unet.export import export_labels
+    from napari_unet.export import export_labels, format_of
 
     finest = data[0] if attributes.get("multiscale") else data
     ours = attributes.get("metadata", {}).get("napari_unet", {})
@@ -152,7 +152,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     if not ours.get("classes"):
         export_labels(path, None, like, objects=finest, overwrite=True)
         return [path]
-    if ours["role"] == "annotation":
+    if ours["role"] == "annotation" and not format_of(path).keeps_numbers:
         finest = np.where(np.asarray(finest) == BACKGROUND, 0, finest)
     classes = tuple(SegClass(**item) for item in ours["classes"])
     export_labels(path, finest, like, classes, overwrite=True)

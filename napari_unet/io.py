@@ -118,14 +118,20 @@ def read_image(path: str | Path, axes: str | None = None) -> Image:
 
 
 def read_mask(
-    path: str | Path, axes: str | None = None, colors: Sequence[Color] | None = None
+    path: str | Path,
+    axes: str | None = None,
+    colors: Sequence[Color] | None = None,
+    affine: Affine | None = None,
 ) -> np.ndarray:
-    """Read a mask as integers in the order [T], [Z], Y, X.
+    """Read a mask as integers in the order [T], [Z], Y, X; `axes` are those of unnamed arrays.
 
     A mask in colour is numbered from 1 by `colors`, or else by its own, dark to bright; black is 0.
-    Give the colours of a whole folder where not every mask shows all of them.
+    Give the colours of a whole folder where not every mask shows all of them. Where mask and image
+    know where they lie, it is turned as the image with this `affine` is.
     """
-    data, lossy = _mask_channels(Path(path), axes)
+    data, lossy, own = _mask_channels(Path(path), axes)
+    if affine is not None and own is not None:
+        data = _turned(data, own, affine)
     if lossy:
         return _threshold(data, path)
     # Among masks in colour, grey is one more colour.
@@ -136,12 +142,17 @@ def read_mask(
     return _numbered(packed, table, path)
 
 
+def affine_of(path: str | Path) -> Affine | None:
+    """Where a mask or an image lies, if its file says so."""
+    return read_raw(Path(path), as_mask=True).affine
+
+
 def mask_colors(path: str | Path, grey: bool = False) -> list[Color]:
     """List the colours of a mask but black, dark to bright; none if it is not in colour.
 
     Where others are in colour, those of one that is grey count as well.
     """
-    data, lossy = _mask_channels(Path(path), None)
+    data, lossy, _ = _mask_channels(Path(path), None)
     if lossy or data.shape[0] == 1 or (not grey and _is_grey(data)):
         return []
     return [_unpack(value) for value in _palette(_packed(data, path), path)]
@@ -183,6 +194,7 @@ def match_pairs(images: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Pat
 
 def stem(path: Path) -> str:
     """Cut the suffix off a file name, also a double one as in .ome.tif."""
+    path = path if path.name not in ("", "..") else path.resolve()
     if path.is_dir() and path.suffix.lower() != ".zarr":  # a series, named by numbers and dots
         return path.name
     return _ENDING.sub("", path.name) or path.name
@@ -228,9 +240,11 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
     shape = tuple(int(n) for n in data.shape)
     check_array(shape, data.dtype.kind, where)
     source = resolve_axes(shape, raw.axes, axes, where)
-    guessed = axes is None and (raw.axes is None or "S" not in raw.axes)
-    if guessed and source.endswith("YXC") and shape[-1] == 4 and data.dtype.name in _RGBA_TYPES:
+    note = raw.note
+    guessed = axes is None and raw.axes is None and source.endswith("YXC")
+    if guessed and shape[-1] == 4 and data.dtype == np.uint8:
         data = data[..., :3]
+        note = f"{note} Its fourth channel is left out as transparency; else give its axes.".strip()
     kept = "C" + "".join(a for a in ORDER[1:] if a in source)
     spacing = tuple(raw.spacing.get(a, 1.0) for a in kept if a in "ZYX")
     return Image(
@@ -242,7 +256,7 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
         raw.unit,
         affine=raw.affine,
         coarser=tuple(_plain(_ordered(level, source)) for level in raw.coarser),
-        note=raw.note,
+        note=note,
     )
 
 
@@ -275,12 +289,13 @@ def _array(array: Any, name: str) -> Any:
 # ---- masks
 
 
-def _mask_channels(path: Path, axes: str | None) -> tuple[np.ndarray, bool]:
-    """Read a mask with its channels first, and whether its file format changes values."""
+def _mask_channels(path: Path, axes: str | None) -> tuple[np.ndarray, bool, Affine | None]:
+    """Read a mask with its channels first, whether its format changes values, where it lies."""
     raw = read_raw(path, as_mask=True)
     shape = tuple(int(n) for n in raw.data.shape)
     check_array(shape, raw.data.dtype.kind, str(path))
-    source = resolve_axes(shape, raw.axes, axes, str(path), mask=True)
+    given = axes if raw.axes is None and len(axes or "") == len(shape) else None
+    source = resolve_axes(shape, raw.axes, given, str(path), mask=True)
     data = _plain(np.asarray(_ordered(raw.data, source)))
     if raw.axes is None and data.shape[0] == 4:
         data = data[:3]
@@ -289,7 +304,33 @@ def _mask_channels(path: Path, axes: str | None) -> tuple[np.ndarray, bool]:
             f"{path} has {data.shape[0]} channels of {data.dtype}, a mask has one or is 8-bit RGB: "
             "save its labels as one channel."
         )
-    return data, raw.lossy
+    return data, raw.lossy, raw.affine
+
+
+def _turned(data: np.ndarray, own: Affine, wanted: Affine) -> np.ndarray:
+    """An array whose last axes lie by one matrix, as one by the other: flipped, axes exchanged.
+
+    What differs otherwise stays as it is: many masks are on the grid of their image and do not say.
+    """
+    n = len(own) - 1
+    if len(wanted) != len(own) or data.ndim <= n:
+        return data
+    matrix = np.linalg.solve(np.array(wanted), np.array(own))  # from its pixels to the image's
+    turn, start = np.rint(matrix[:n, :n]), matrix[:n, n]
+    order = [int(np.abs(row).argmax()) for row in turn]
+    if not np.allclose(matrix[:n, :n], turn, atol=0.01) or (np.abs(turn).sum(0) != 1).any():
+        return data
+    if sorted(order) != list(range(n)):
+        return data
+    lead = data.ndim - n
+    sizes = [data.shape[lead + axis] for axis in order]
+    back = [turn[i, axis] < 0 for i, axis in enumerate(order)]
+    ends = [size - 1 if b else 0 for size, b in zip(sizes, back, strict=True)]
+    if not np.allclose(start, ends, atol=0.5):
+        return data
+    turned = data.transpose([*range(lead), *(lead + axis for axis in order)])
+    flips = (slice(None, None, -1) if b else slice(None) for b in back)
+    return turned[(..., *flips)]
 
 
 def _is_grey(data: np.ndarray) -> bool:

@@ -533,3 +533,27 @@ def test_grey_is_a_colour_among_colours(tmp_path):
 
     assert [np.unique(mask).tolist() for mask in found] == [[0, 1, 2], [0, 2], [0]]
     assert np.unique(read_masks([tmp_path / "b.png"])[0]).tolist() == [0, 255]
+
+
+# ---- masks beside their images
+
+
+@pytest.mark.parametrize("as_files", [False, True])
+def test_the_axes_of_images_are_those_of_their_masks(tmp_path, as_files):
+    image, truth = volume(0, (8, 16, 32))
+    image, truth = image.transpose(2, 1, 0), truth.transpose(2, 1, 0)
+    if as_files:
+        np.save(tmp_path / "a.npy", image)
+        np.save(tmp_path / "m.npy", truth)
+        image, truth = tmp_path / "a.npy", tmp_path / "m.npy"
+
+    model = train(image, truth, axes="XYZ", patch=16)
+
+    assert model.card.net.ndim == 3
+    assert sum(model.card.labelled) == 8 * 16 * 32
+
+
+@pytest.mark.parametrize("given", [{"sparse": True}, {"classes": ["a"]}, {"slices": True}])
+def test_what_is_said_of_masks_is_refused_for_a_project(tmp_path, given):
+    with pytest.raises(BadInput, match="A project says itself what is painted in it"):
+        napari_unet.train(tmp_path, **given)

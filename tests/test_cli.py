@@ -1001,3 +1001,60 @@ def test_a_kind_of_picture_that_is_not_written_is_no_folder(trained, tmp_path, c
     assert main(["predict", str(trained / "model"), image, *FAST, "--out", out]) == 2
 
     assert "mask.jpg is of no kind written here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        (("--sparse",), "--sparse is about masks in files"),
+        (("--map", "0=0,1=1"), "--map is about masks in files"),
+        (("--axes", "YX"), "--axes is about masks in files"),
+    ],
+)
+def test_flags_of_masks_are_refused_for_a_project(tmp_path, capsys, flag, said):
+    create_project(tmp_path / "p", class_table(1)).close()
+
+    assert main(["train", str(tmp_path / "p"), "--out", str(tmp_path / "m"), *TINY, *flag]) != 0
+
+    assert said in capsys.readouterr().err
+
+
+def test_a_mapping_and_objects_are_not_both_taken(tmp_path, capsys):
+    images, masks = write_pairs(tmp_path)
+    both = ("--map", "0=0,255=1", "--objects")
+
+    for command in (["train", images, masks, "--out", str(tmp_path / "m"), *TINY, *both],
+                    ["evaluate", masks, images, *both]):  # fmt: skip
+        assert main(command) != 0
+        assert "--map says what values mean, --objects" in capsys.readouterr().err
+
+
+def test_a_model_is_not_written_to_a_place_without_a_name(tmp_path, capsys, monkeypatch):
+    images, masks = write_pairs(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+
+    assert main(["train", images, masks, "--out", ".", *TINY]) != 0
+
+    said = capsys.readouterr().err
+    assert "without a name of its own" in said
+    assert "held-out" not in said, "nothing was trained"
+
+
+def test_what_was_learned_until_something_broke_is_written(tmp_path, capsys, monkeypatch):
+    from napari_unet.learner import Learner
+
+    images, masks = write_pairs(tmp_path)
+    learn = Learner.learn
+
+    def fail(self, part_of_rate):
+        if self.step == 2:
+            raise BadInput("The share is gone.")
+        return learn(self, part_of_rate)
+
+    monkeypatch.setattr(Learner, "learn", fail)
+
+    assert main(["train", images, masks, "--out", str(tmp_path / "m"), *TINY]) != 0
+
+    assert "The share is gone. What was learned until then is in" in capsys.readouterr().err
+    assert read_card(tmp_path / "m").current.steps == 2

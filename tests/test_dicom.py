@@ -423,3 +423,10 @@ def test_series_in_folders_and_pictures_are_listed_side_by_side(tmp_path):
 
     assert found == [tmp_path / "1.2.840.5", tmp_path / "b.npy"]
     assert read_image(found[0]).name == "1.2.840.5"
+
+
+def test_colours_of_a_palette_are_refused_in_a_sentence(tmp_path):
+    write_file(tmp_path / "a.dcm", volume(1, 20, 30)[0], PhotometricInterpretation="PALETTE COLOR")
+
+    with pytest.raises(BadInput, match="colours of a palette, which are not read here"):
+        read_image(tmp_path / "a.dcm")

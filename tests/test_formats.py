@@ -606,3 +606,41 @@ def test_a_tiff_that_claims_more_than_it_holds_is_refused(tmp_path):
 
     with pytest.raises(BadInput, match="damaged"):
         np.asarray(read_raw(path).data[:10, :10])
+
+
+def test_of_a_set_of_ome_files_the_one_that_is_asked_for_is_read(tmp_path):
+    """One image in each file, and the description of both in either."""
+    images = [picture("uint8", (40, 30)), 255 - picture("uint8", (40, 30))]
+    size = 'SizeX="30" SizeY="40" SizeZ="1" SizeC="1" SizeT="1" Type="uint8"'
+    parts = [
+        f'<Image ID="Image:{n}"><Pixels ID="Pixels:{n}" DimensionOrder="XYCZT" {size} '
+        f'PhysicalSizeX="{n + 1}" PhysicalSizeY="{n + 1}"><Channel ID="Channel:{n}:0"/>'
+        f'<TiffData IFD="0" PlaneCount="1"><UUID FileName="f_{n}.ome.tif">urn:uuid:{n}</UUID>'
+        "</TiffData></Pixels></Image>"
+        for n in range(2)
+    ]
+    about = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{}">{}</OME>'
+    )
+    for n, image in enumerate(images):
+        tifffile.imwrite(
+            tmp_path / f"f_{n}.ome.tif", image, description=about.format(n, "".join(parts)),
+            metadata=None, compression="zlib",
+        )  # fmt: skip
+
+    for n, image in enumerate(images):
+        raw = read_raw(tmp_path / f"f_{n}.ome.tif")
+        np.testing.assert_array_equal(raw.data, image)
+        assert raw.spacing["X"] == n + 1
+        assert raw.note == ""
+
+
+def test_further_images_in_one_ome_file_are_told_of(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
+        for value in range(3):
+            tiff.write(np.full((40, 30), value, np.uint8), metadata={"axes": "YX"})
+
+    raw = read_raw(tmp_path / "a.ome.tif")
+
+    assert raw.data.max() == 0
+    assert raw.note == "The file holds 3 images, of which the first is read."

@@ -400,3 +400,78 @@ def test_an_image_cannot_be_changed():
     assert isinstance(image, Image)
     with pytest.raises(AttributeError):
         image.name = "other"
+
+
+# ---- where masks lie
+
+
+def placed(folder: Path, name: str, data: np.ndarray, matrix: list[list[float]]) -> Path:
+    """A NIfTI of an array in the order Z, Y, X, whose matrix from X, Y, Z is given."""
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(data.T, np.array(matrix, float)), folder / name)
+    return folder / name
+
+
+STRAIGHT = [[-0.5, 0, 0, 9], [0, -0.7, 0, 8], [0, 0, 2, 7], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("turn", "back"),
+    [
+        (lambda d: d, lambda m, _: m),
+        (lambda d: d[:, ::-1], lambda m, n: m @ _flip(1, n[1])),
+        (lambda d: d[::-1, :, ::-1], lambda m, n: m @ _flip(2, n[0]) @ _flip(0, n[2])),
+        (lambda d: d.transpose(2, 0, 1), lambda m, _: m[:, [1, 2, 0, 3]]),
+    ],
+)
+def test_a_mask_of_another_orientation_is_turned_as_its_image_is(tmp_path, turn, back):
+    data = numbers(3, 4, 5)
+    image = read_image(placed(tmp_path, "a.nii", data, STRAIGHT))
+    other = turn(data)
+    matrix = back(np.array(STRAIGHT), data.shape)
+
+    mask = read_mask(placed(tmp_path, "m.nii", other, matrix), affine=image.affine)
+
+    np.testing.assert_array_equal(mask, data)
+
+
+def _flip(axis: int, n: int) -> np.ndarray:
+    """The matrix by which the voxels of an axis X, Y, Z are counted from its other end."""
+    matrix = np.eye(4)
+    matrix[axis, axis], matrix[axis, 3] = -1, n - 1
+    return matrix
+
+
+@pytest.mark.parametrize("matrix", [np.eye(4), [[-0.5, 0, 0, 99], *STRAIGHT[1:]]])
+def test_a_mask_that_lies_otherwise_is_taken_as_it_is(tmp_path, matrix):
+    data = numbers(3, 4, 5)
+    image = read_image(placed(tmp_path, "a.nii", data, STRAIGHT))
+
+    mask = read_mask(placed(tmp_path, "m.nii", data, matrix), affine=image.affine)
+
+    np.testing.assert_array_equal(mask, data)
+
+
+# ---- names and channels
+
+
+def test_the_folder_one_is_in_has_a_name(tmp_path, monkeypatch):
+    (tmp_path / "scan").mkdir()
+    monkeypatch.chdir(tmp_path / "scan")
+
+    assert stem(Path()) == "scan"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "axes", "channels"),
+    [("uint8", None, 3), ("uint16", None, 4), ("uint8", "YXC", 4)],
+)
+def test_a_fourth_channel_is_left_out_only_where_it_is_transparency(
+    tmp_path, dtype, axes, channels
+):
+    np.save(tmp_path / "a.npy", numbers(40, 30, 4, dtype=dtype))
+
+    image = read_image(tmp_path / "a.npy", axes)
+
+    assert image.n_channels == channels
+    assert ("fourth channel" in image.note) == (channels == 3)

@@ -14,6 +14,8 @@ import yaml
 
 from napari_unet import hooks
 from napari_unet.formats import SCANS
+from napari_unet.io import read_mask
+from napari_unet.run import BadInput
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "napari_unet" / "napari.yaml"
@@ -184,3 +186,28 @@ def test_a_layer_has_the_pixel_size_and_the_place_that_are_known_of_it(tmp_path:
     known, other = affines
     assert known == [[0, 0.5, 0, -7], [-0.5, 0, 0, -6], [0, 0, 2, 5], [0, 0, 0, 1]]
     assert other == [[-0.25, 0, 0, 0], [0, -0.5, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".nii.gz", ".nrrd"])
+def test_painted_background_stays_in_what_holds_numbers(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".nii.gz":
+        pytest.importorskip("nibabel")
+    data = blobs()
+    data[15:18, 5:9] = 255
+    about = {"napari_unet": {"role": "annotation", "classes": CLASSES}}
+
+    hooks.write_labels(str(tmp_path / f"a{suffix}"), data, {"metadata": about})
+
+    np.testing.assert_array_equal(read_mask(tmp_path / f"a{suffix}").squeeze(), data)
+
+
+def test_a_zarr_that_was_not_written_here_is_not_replaced(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.open_group(str(tmp_path / "raw.zarr"), mode="w").create_array(
+        "0", shape=(9, 9), dtype="u2"
+    )
+
+    with pytest.raises(BadInput, match="was not written here: choose another name"):
+        hooks.write_labels(str(tmp_path / "raw.zarr"), blobs(), {})
+
+    assert zarr.open_group(str(tmp_path / "raw.zarr"), mode="r")["0"].dtype == np.uint16

@@ -120,3 +120,28 @@ def test_what_nnunet_would_not_take_is_refused_and_leaves_nothing(tmp_path, pair
         export_nnunet(tmp_path / "a", pairs, CLASSES)
 
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):
+    pairs = [(image("a", 20, 30), mask(20, 30))]
+    folder = export_nnunet(tmp_path / "out", pairs, CLASSES)
+    export_nnunet(folder, pairs, CLASSES, overwrite=True)
+    (folder / "notes.txt").write_text("mine")
+
+    with pytest.raises(BadInput, match=r"holds notes\.txt, which is no part of what would replace"):
+        export_nnunet(folder, pairs, CLASSES, overwrite=True)
+
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_mask_in_a_file_lies_as_its_image_does(tmp_path):
+    affine = np.diag([-0.5, -0.7, 2, 1])
+    turned = affine @ np.array([[1, 0, 0, 0], [0, -1, 0, 9], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    labels = mask(4, 10, 12)
+    nibabel.save(nibabel.Nifti1Image(labels.T.astype(np.int16), affine), tmp_path / "a.nii")
+    flipped = labels[:, ::-1].T
+    nibabel.save(nibabel.Nifti1Image(flipped, turned), tmp_path / "m.nii")
+
+    folder = export_nnunet(tmp_path / "out", [(tmp_path / "a.nii", tmp_path / "m.nii")], CLASSES)
+
+    np.testing.assert_array_equal(load(folder / "labelsTr/a.nii.gz"), labels)

@@ -363,3 +363,31 @@ def test_a_large_pyramid_is_opened_without_reading_it(tmp_path, monkeypatch):
 
     assert hasattr(image.data, "dask")
     assert image.data[:, 100:110, 100:110].compute().shape == (3, 10, 10)
+
+
+def test_of_a_canvas_that_is_empty_for_the_most_part_only_what_was_scanned_is_read():
+    from napari_unet.formats.slides import _Level
+
+    canvas = np.random.default_rng(0).integers(0, 255, (80, 100, 4)).astype(np.uint8)
+    canvas[..., 3] = 255
+
+    class Slide:
+        """What OpenSlide tells of a slide of MIRAX: where on the canvas it was scanned."""
+
+        level_dimensions = ((100, 80), (50, 40))
+        level_downsamples = (1.0, 2.0)
+
+        def __init__(self):
+            bounds = {"x": 20, "y": 10, "width": 60, "height": 40}
+            self.properties = {f"openslide.bounds-{n}": str(v) for n, v in bounds.items()}
+
+        def read_region(self, corner, level, size):
+            step, (x, y), (width, height) = 2**level, corner, size
+            return canvas[y : y + step * height : step, x : x + step * width : step]
+
+    scanned = canvas[10:50, 20:80, :3]
+    for level, step in ((0, 1), (1, 2)):
+        array = _Level(Slide(), level)
+        assert array.shape == (40 // step, 60 // step, 3)
+        np.testing.assert_array_equal(array[:], scanned[::step, ::step])
+        np.testing.assert_array_equal(array[3:9, 5:7, 1], scanned[::step, ::step][3:9, 5:7, 1])

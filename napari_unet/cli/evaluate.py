@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from napari_unet.cli.pairs import add_meaning, matched, parse_map
+from napari_unet.cli.pairs import add_meaning, matched, said_meaning
 from napari_unet.cli.parts import command, say
 from napari_unet.run import BadInput
 
@@ -24,19 +24,21 @@ def add_evaluate(commands: Any) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from napari_unet.annotation import understand
     from napari_unet.api import read_masks
-    from napari_unet.io import stem
+    from napari_unet.io import affine_of, stem
     from napari_unet.metrics import dense_confusion, dice_of, iou_of
 
     paths = matched(arguments.predicted, arguments.true)
-    found, truth = read_masks([p for p, _ in paths]), read_masks([t for _, t in paths])
+    given = said_meaning(arguments)
+    found = read_masks([p for p, _ in paths])
+    truth = read_masks([t for _, t in paths], affines=[affine_of(p) for p, _ in paths])
     for (path, true), a, b in zip(paths, found, truth, strict=True):
         if a.shape != b.shape:
             raise BadInput(
                 f"{path} has shape {a.shape} but {true} has {b.shape}; give masks of one image."
             )
     of_found = understand(found)
-    if arguments.map:
-        of_truth = parse_map(arguments.map)
+    if given is not None:
+        of_truth = given
     else:
         # Several predicted classes would not be those of objects.
         of_truth = understand(truth, arguments.objects or None, of_found.n_classes)

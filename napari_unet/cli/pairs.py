@@ -21,8 +21,9 @@ def read_pairs(images: Path, masks: Path, axes: str | None) -> list[tuple[Image,
     from napari_unet.io import read_image
 
     paths = matched(images, masks)
-    labels = read_masks([mask for _, mask in paths])
-    return [(read_image(i, axes), m) for (i, _), m in zip(paths, labels, strict=True)]
+    read = [read_image(image, axes) for image, _ in paths]
+    labels = read_masks([mask for _, mask in paths], axes, [image.affine for image in read])
+    return list(zip(read, labels, strict=True))
 
 
 def matched(images: Path, masks: Path) -> list[tuple[Path, Path]]:
@@ -55,6 +56,13 @@ def add_meaning(parser: argparse.ArgumentParser, of: str) -> None:
         "--map", help=f"What values of {of} mean, as 0=0,128=1,255=2 with 0 for background"
     )
     parser.add_argument("--objects", action="store_true", help=f"Values of {of} are objects")
+
+
+def said_meaning(arguments: argparse.Namespace) -> Mapping | None:
+    """The mapping that was given, if one was."""
+    if arguments.map and arguments.objects:
+        raise BadInput("--map says what values mean, --objects that each is an object; give one.")
+    return parse_map(arguments.map) if arguments.map else None
 
 
 def parse_map(text: str) -> Mapping:

@@ -35,6 +35,7 @@ def export_nnunet(
     labelled becomes nnU-Net's "ignore". Time points become cases of their own.
     """
     folder, channels, cases = Path(folder), set(), set()
+    _refuse_others(folder)
     with atomic_folder(folder, overwrite) as temporary:
         for name in ("imagesTr", "labelsTr"):
             (temporary / name).mkdir()
@@ -56,10 +57,21 @@ def export_nnunet(
     return folder
 
 
+def _refuse_others(folder: Path) -> None:
+    """A folder is replaced whole, so nothing else may lie in it."""
+    names = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
+    if others := sorted(names - {"dataset.json", "imagesTr", "labelsTr"}):
+        raise BadInput(
+            f"{folder} holds {others[0]}, which is no part of what would replace it: give another "
+            "folder."
+        )
+
+
 def _cases(image: Image | str | Path, mask: Any) -> Iterator[tuple[str, Image, np.ndarray]]:
     """Name, image and mask of each time point."""
     one = image if isinstance(image, Image) else read_image(image)
-    labels = read_mask(mask) if isinstance(mask, str | Path) else np.asarray(mask)
+    is_file = isinstance(mask, str | Path)
+    labels = read_mask(mask, affine=one.affine) if is_file else np.asarray(mask)
     if labels.dtype.kind not in "biu":
         raise BadInput(f"The mask of {one.name} holds {labels.dtype}: give an integer mask.")
     labels = labels.astype(np.uint8) if labels.dtype.kind == "b" else labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from napari_unet.atomic import atomic_folder
 from napari_unet.export.content import Content, bands, rgb
 from napari_unet.export.labels import Label, labels_of
 from napari_unet.export.pyramid import level_count, level_shape
+from napari_unet.run import BadInput
 from napari_unet.units import PIXEL
 
 _CHUNK = 1024
+_CREATOR = "napari-unet"
 _KINDS = {"C": "channel", "T": "time"}
 
 
@@ -22,15 +25,30 @@ def write_zarr(path: Path, content: Content, overwrite: bool) -> None:
     import zarr
 
     levels = level_count(content.shape)
+    _refuse_others(path)
     with atomic_folder(path, overwrite) as temporary:
         group = zarr.open_group(str(temporary), mode="w", zarr_format=2)
         data = content.data
         for level in range(levels):
             shape = level_shape(content.shape, level)
             data = _write_level(group, str(level), shape, content.dtype, data)
+        group.attrs["_creator"] = {"name": _CREATOR}
         group.attrs["multiscales"] = [_multiscale(content, path, levels)]
         if content.dtype.kind == "u":
             group.attrs["image-label"] = _image_label(labels_of(content))
+
+
+def _refuse_others(path: Path) -> None:
+    """A zarr is replaced whole, so it must be one of ours, and no image."""
+    import zarr
+
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    creator: object = None
+    with suppress(Exception):  # of whatever else it is
+        creator = zarr.open_group(str(path), mode="r").attrs.get("_creator")
+    if creator != {"name": _CREATOR}:
+        raise BadInput(f"{path} exists and was not written here: choose another name.")
 
 
 def _write_level(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype, data: Any) -> Any:

@@ -347,6 +347,10 @@ def _check_readable(header: Any, planes: Sequence[Plane]) -> None:
     file, size = planes[0].file, planes[0].size
     if np.prod(size, dtype=float) > _MAX_PIXELS:
         raise BadInput(f"{file} claims {size[1]} x {size[0]} pixels, too many to load whole.")
+    if header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        raise BadInput(
+            f"{file} has the colours of a palette, which are not read here: convert it to RGB."
+        )
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         return

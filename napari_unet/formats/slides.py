@@ -70,10 +70,16 @@ class _Level:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, slide: Any, level: int) -> None:
-        width, height = slide.level_dimensions[level]
+        self._zoom = slide.level_downsamples[level]
+        # Of a canvas that is empty for the most part, the part that was scanned, as in QuPath.
+        about, (width, height) = slide.properties, slide.level_dimensions[level]
+        x, y, w, h = (about.get(f"openslide.bounds-{n}") for n in ("x", "y", "width", "height"))
+        self._left, self._top = int(x or 0), int(y or 0)
+        if w and h:
+            width = min(width - int(self._left / self._zoom), round(int(w) / self._zoom))
+            height = min(height - int(self._top / self._zoom), round(int(h) / self._zoom))
         self.shape, self.chunks = (height, width, 3), (_READ, _READ, 3)
         self._slide, self._level = slide, level
-        self._zoom = slide.level_downsamples[level]
         color = slide.properties.get("openslide.background-color", "FFFFFF")
         self._empty = np.frombuffer(bytes.fromhex(color), np.uint8)
 
@@ -88,7 +94,8 @@ class _Level:
         return self._read(rows, columns)[(*inner, whole[2])]
 
     def _read(self, rows: range, columns: range) -> np.ndarray:
-        corner = (round(columns.start * self._zoom), round(rows.start * self._zoom))
+        left, top = columns.start * self._zoom, rows.start * self._zoom
+        corner = (self._left + round(left), self._top + round(top))
         with _errors():
             region = self._slide.read_region(corner, self._level, (len(columns), len(rows)))
         pixels = np.asarray(region)

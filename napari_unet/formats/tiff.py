@@ -71,10 +71,11 @@ def read_tiff(path: Path, as_mask: bool) -> Raw:
     with complaints.heard(), ExitStack() as stack:
         tiff = stack.enter_context(tifffile.TiffFile(path))
         # Further series are labels, thumbnails and overviews of slides.
-        series = max(tiff.series, key=lambda s: s.keyframe.imagewidth * s.keyframe.imagelength)
+        mine = [s for s in tiff.series if _is_in(s, tiff)] or tiff.series
+        series = max(mine, key=_pixels_of)
         page, levels = series.keyframe, list(series.levels)
         for level in levels:
-            _check_complete(level, tiff.filehandle.size)
+            _check_complete(level)
         if len(levels) > 1 or is_large(series.shape, series.dtype):
             arrays = _lazy_levels(series, path, stack)
         else:
@@ -82,18 +83,31 @@ def read_tiff(path: Path, as_mask: bool) -> Raw:
         complaints.check()
         # Where white is 0 values stay as stored, as in other readers: a mask must not be inverted.
         colored = [_colors_only(array, series.axes, page, as_mask) for array in arrays]
-        spacing, unit = _tiff_spacing(tiff, page, len(levels) > 1)
+        spacing, unit = _tiff_spacing(tiff, page, len(levels) > 1, tiff.series.index(series))
+        alike = sum(_pixels_of(s) == _pixels_of(series) for s in mine) if tiff.is_ome else 1
     (data, axes), *coarser = colored
     axes = "".join(a if a in "TCZYXS" else UNNAMED for a in axes)
     lossy = int(page.compression) in _JPEG_IN_TIFF
-    return squeezed(Raw(data, axes, spacing, unit, lossy, coarser=tuple(c for c, _ in coarser)))
+    note = f"The file holds {alike} images, of which the first is read." if alike > 1 else ""
+    smaller = tuple(array for array, _ in coarser)
+    return squeezed(Raw(data, axes, spacing, unit, lossy, coarser=smaller, note=note))
 
 
-def _check_complete(series: Any, size: int) -> None:
+def _pixels_of(series: Any) -> int:
+    return int(series.keyframe.imagewidth * series.keyframe.imagelength)
+
+
+def _is_in(series: Any, tiff: Any) -> bool:
+    """Whether a series has a page in this file: those of OME may lie in the files beside it."""
+    return not tiff.is_ome or any(page is not None and page.parent is tiff for page in series.pages)
+
+
+def _check_complete(series: Any) -> None:
     """Refuse a file that ends before its pixels do: it would open, and be empty at its end."""
     for page in (series.pages[0], series.pages[-1]):
         if page is None:
             continue
+        size = page.parent.filehandle.size
         ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
         if max(ends, default=0) > size:
             raise ValueError(f"it ends after {size} of {max(ends)} bytes")
@@ -156,10 +170,10 @@ def _looked_up(data: Any, table: np.ndarray) -> Any:
     return data.map_blocks(table.__getitem__, dtype=table.dtype, chunks=chunks, new_axis=data.ndim)
 
 
-def _tiff_spacing(tiff: Any, page: Any, pyramid: bool) -> tuple[dict[str, float], str]:
+def _tiff_spacing(tiff: Any, page: Any, pyramid: bool, number: int) -> tuple[dict[str, float], str]:
     # Dots per inch are left aside: they are about paper, and nearly always made up.
     if tiff.is_ome and tiff.ome_metadata:
-        return _ome_spacing(tiff.ome_metadata)
+        return _ome_spacing(tiff.ome_metadata, number)
     if tiff.is_imagej and tiff.imagej_metadata:
         return _imagej_spacing(tiff.imagej_metadata, page)
     if tiff.is_svs:
@@ -181,15 +195,17 @@ def _slide_spacing(page: Any) -> tuple[dict[str, float], str]:
     return spacing, "micrometer" if spacing else "pixel"
 
 
-def _ome_spacing(xml: str) -> tuple[dict[str, float], str]:
+def _ome_spacing(xml: str, number: int) -> tuple[dict[str, float], str]:
+    """The pixel size of the image of this number, or of the first where there are fewer."""
     from xml.etree import ElementTree
 
-    for pixels in ElementTree.fromstring(xml).iter():
-        if pixels.tag.endswith("}Pixels"):
-            sizes = positive({a: pixels.get(f"PhysicalSize{a}") for a in "ZYX"})
-            units = {a: pixels.get(f"PhysicalSize{a}Unit", "micrometer") for a in sizes}
-            return in_one_unit(sizes, units)
-    return {}, "pixel"
+    every = [p for p in ElementTree.fromstring(xml).iter() if p.tag.endswith("}Pixels")]
+    if not every:
+        return {}, "pixel"
+    pixels = every[number if number < len(every) else 0]
+    sizes = positive({a: pixels.get(f"PhysicalSize{a}") for a in "ZYX"})
+    units = {a: pixels.get(f"PhysicalSize{a}Unit", "micrometer") for a in sizes}
+    return in_one_unit(sizes, units)
 
 
 def _imagej_spacing(metadata: dict[str, Any], page: Any) -> tuple[dict[str, float], str]:
