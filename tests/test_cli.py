@@ -1024,7 +1024,7 @@ def test_a_mapping_and_objects_are_not_both_taken(tmp_path, capsys):
     both = ("--map", "0=0,255=1", "--objects")
 
     for command in (["train", images, masks, "--out", str(tmp_path / "m"), *TINY, *both],
-                    ["evaluate", masks, images, *both]):  # fmt: skip
+                    ["evaluate", images, masks, *both]):  # fmt: skip
         assert main(command) != 0
         assert "--map says what values mean, --objects" in capsys.readouterr().err
 

@@ -998,7 +998,7 @@ def test_what_was_learned_until_something_broke_is_handed_over(monkeypatch):
 
     monkeypatch.setattr(learner.Learner, "learn", fail)
     with pytest.raises(BadInput, match="The share is gone"):
-        events.extend(train(TrainConfig(**TINY), make_set(2)))
+        events.extend(train(TrainConfig(**TINY), make_set(6)))
 
     last = events[-1]
     assert isinstance(last, Trained)
