@@ -62,6 +62,10 @@ class MaskCard(Frozen):
     classes: tuple[SegClass, ...] = Field(min_length=1, description="Of that model, 1..N")
     ndim: Literal[2, 3] = Field(2, description="Whether planes or volumes were segmented")
     smallest: int = Field(0, ge=0, description="Pixels of small objects that the model learned")
+    parts: tuple[tuple[tuple[int, int], ...], ...] | None = Field(
+        None,
+        description="Start and stop along each axis of the parts segmented; none for the whole",
+    )
 
 
 class ImageCard(Frozen):

@@ -29,6 +29,7 @@ from napari_unet.metrics import Scores, dice_of, mean
 from napari_unet.models import Net, build
 from napari_unet.models.pixels import PixelNet
 from napari_unet.patches import Sampler, item_stats
+from napari_unet.pictures import numbered
 from napari_unet.run import (
     BadInput,
     Control,
@@ -156,9 +157,9 @@ class _Run:
         self._start = "" if current is None else current.created
         self._learned: dict[str, str] = {}  # images of earlier runs
         self._windows_before: Windows = {}
+        self._before = None if start is None else start.card
         if start is not None:
             self._learned, self._windows_before = start.card.images, start.card.windows
-            _go_on(self.holdout, training_set.items, start.card)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         # A net that has learned knows more than an adviser does that has seen some strokes.
         before = 0 if current is None else current.steps
@@ -220,6 +221,9 @@ class _Run:
     def take_in_changes(self) -> Iterator[Event]:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
+        if self._before is not None:
+            new = tuple(i for i in self.set.items if i.name not in self.holdout.roles)
+            _go_on(self.holdout, new, self._before)
         painted = self.sampler.refresh(self.step)
         yield from self._refresh_adviser()
         if not painted:
@@ -559,8 +563,13 @@ class _Run:
         items = self.sampler.items  # others came a moment ago, and were not learned
         images = {i.name: _identify(i) for i in items}
         now_here = set(images.values())
-        earlier = {n: digest for n, digest in self._learned.items() if digest not in now_here}
-        windows = {n: self._windows_before[n] for n in earlier if n in self._windows_before}
+        earlier, windows = dict[str, str](), Windows()
+        for name, digest in self._learned.items():
+            if digest not in now_here:
+                called = numbered(name, {*images, *earlier})  # another may have its name now
+                earlier[called] = digest
+                if name in self._windows_before:
+                    windows[called] = self._windows_before[name]
         version = Version(
             number=1, created=now(), steps=step, seconds=round(self.seconds, 2), dice=dice
         )

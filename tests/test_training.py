@@ -330,6 +330,37 @@ class TestJudging:
         windows = events[-1].model.card.windows
         assert (windows == {name: corner}) == same
 
+    def test_an_image_that_joins_a_run_is_not_judged_by_what_was_learned_of_it_before(self):
+        first = run(make_set(2), steps=5)[-1].model
+        learned = first.card.images["discs 0"]
+        image, mask = discs(7)
+        training_set, control = TrainingSet(class_table(1)), Control()
+        training_set.add("another", image, mask, complete=True)
+        config = TrainConfig(**TINY, steps=5, holdout=0.4)
+
+        for event in train(config, training_set, control, start=first):
+            if isinstance(event, Started):
+                image, mask = discs(0)
+                training_set.add("came later", image, mask, complete=True)
+
+        card = event.model.card
+        assert card.images["came later"] == learned
+        before = first.card.windows.get("discs 0", ())
+        assert card.windows.get("came later", ()) == before
+
+    def test_what_was_learned_of_an_image_is_known_though_another_has_its_name(self):
+        first = run(make_set(2), steps=5)[-1].model
+        training_set = TrainingSet(class_table(1))
+        image, mask = discs(9)
+        training_set.add("discs 0", image, mask, complete=True)
+
+        second = list(train(TrainConfig(**TINY, steps=1), training_set, start=first))[-1].model
+
+        assert set(first.card.images.values()) < set(second.card.images.values())
+        assert len(second.card.images) == 3
+        name = next(n for n, d in second.card.images.items() if d == first.card.images["discs 0"])
+        assert second.card.windows.get(name) == first.card.windows.get("discs 0")
+
     def test_says_when_too_little_can_be_held_out(self):
         events = run(make_set(1, size=64), steps=1)
 

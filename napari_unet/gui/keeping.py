@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -522,6 +523,18 @@ class Keeping(QObject):
     def close(self) -> None:
         """Write what is left; others may open the project then."""
         self._control.stop()
+
+    def rescue(self) -> None:
+        """What could not be written at the end goes to another place, and is offered next time."""
+        project = self.project
+        if project is None or project.is_saved:
+            return
+        for place in (scratch_place(), Path(gettempdir()) / f"napari-unet {scratch_place().name}"):
+            with suppress(BadInput):
+                project.copy(place).close()
+                remember(place)
+                notify(Failure(f"What could not be saved in {project.folder} is in {place}."))
+                return
 
 
 def _pixels_of(image: Image, picture: Picture) -> Pixels:

@@ -11,6 +11,7 @@ from napari.layers import Image
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
+from napari_unet.annotation import Region
 from napari_unet.pictures import Picture
 from napari_unet.project import Project
 from napari_unet.records import MaskCard, now
@@ -77,7 +78,11 @@ class Masks(QObject):
         if project is None or project.read_only or key not in project.images:
             return
         made = MaskCard(
-            model=model, classes=result.classes, ndim=result.ndim, smallest=result.smallest
+            model=model,
+            classes=result.classes,
+            ndim=result.ndim,
+            smallest=result.smallest,
+            parts=None if result.parts is None else tuple(map(_numbers, result.parts)),
         )
         events = _keep(project, Kept(key, result, show), made, now())
         self._work.jobs.start("keeping a mask", events, Control(), self._on_event)
@@ -125,5 +130,19 @@ def _read(project: Project, key: str, picture: Picture) -> Result | None:
         return None
     labels, rims = found
     return Result(
-        picture, labels, classes=made.classes, ndim=made.ndim, rims=rims, smallest=made.smallest
+        picture,
+        labels,
+        classes=made.classes,
+        ndim=made.ndim,
+        rims=rims,
+        smallest=made.smallest,
+        parts=None if made.parts is None else [_region(part) for part in made.parts],
     )
+
+
+def _numbers(region: Region) -> tuple[tuple[int, int], ...]:
+    return tuple((int(part.start), int(part.stop)) for part in region)
+
+
+def _region(numbers: tuple[tuple[int, int], ...]) -> Region:
+    return tuple(slice(*ends) for ends in numbers)

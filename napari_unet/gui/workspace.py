@@ -480,6 +480,7 @@ class Workspace(QObject):
                     self.keeping.note_training(event.model)
         self.keeping.close()
         self.jobs.close()
+        self.keeping.rescue()
 
 
 def name_of(model: Any) -> str:

@@ -12,6 +12,7 @@ from napari_unet.gui.preview import draw_preview
 from napari_unet.gui.viewer import Layers
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture, View
+from napari_unet.run import BadInput
 from napari_unet.showing import OURS
 
 pytestmark = pytest.mark.gui
@@ -447,3 +448,51 @@ def test_whole_planes_are_not_meant_where_none_is_shown(open_window):
 
     assert "from the side; show its planes" in window.text("annotate.status")
     assert window.counts == (0, 5 * 96)
+
+
+def test_what_was_segmented_in_part_is_known_to_be_when_it_is_opened_again(
+    open_window, monkeypatch, tmp_path
+):
+    window = a_stack(open_window)
+    answer(monkeypatch, "ask_new_folder", tmp_path / "mine")
+    window.click("column.images.toggle")
+    window.click("images.save_as")
+    window.viewer.dims.set_current_step(0, 2)
+    window.choose("segment.scope", "This image or slice")
+    window.click("segment.run")
+    project = window.work.keeping.project
+    window.until(lambda: project.images[key_of(window, "im")].mask is not None)
+    assert window.work.masks.of(window.work.image).parts is not None
+
+    again = reopened(window, open_window, monkeypatch, tmp_path / "mine")
+    again.until(lambda: again.work.masks.of(again.work.image) is not None)
+
+    known = again.work.masks.of(again.work.image).is_known
+    assert known.all((1, 2)).tolist() == [False, False, True]
+
+
+def test_what_cannot_be_saved_at_the_end_is_kept_elsewhere(three, monkeypatch, notified):
+    from napari_unet.project import open_project
+    from napari_unet.records import recent
+    from napari_unet.sheets import Sheets
+
+    folder, write = three.work.keeping.project.folder, Sheets.write
+    three.paint(1, slice(0, 3))
+    saved(three)
+
+    def fail(sheets, place, labels):
+        if sheets.folder.is_relative_to(folder):
+            raise BadInput("The disk is full.")
+        write(sheets, place, labels)
+
+    monkeypatch.setattr(Sheets, "write", fail)
+    three.paint(1, slice(10, 13))
+    three.until(lambda: any("Not saved" in said for said in notified))
+    three.work.close()
+
+    rescued = open_project(recent()[0])
+    assert rescued.folder != folder
+    key = next(k for k, card in rescued.images.items() if card.painted)
+    assert (rescued.annotation(key) == 1).sum() == 6 * 96
+    assert any("What could not be saved" in said for said in notified)
+    rescued.close()
