@@ -46,7 +46,7 @@ class Painting(QObject):
         self.layer.events.selected_label.disconnect(self._on_layer_selected_label)
 
     def _on_layer_selected_label(self) -> None:
-        """Napari tells of the label also when only its colour is another."""
+        """It is told of also when only the colour of the label is another."""
         if self.layer.selected_label != self._label:
             self._label = self.layer.selected_label
             self.picked.emit(self._label)
