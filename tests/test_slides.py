@@ -365,6 +365,7 @@ def test_a_large_pyramid_is_opened_without_reading_it(tmp_path, monkeypatch):
     assert image.data[:, 100:110, 100:110].compute().shape == (3, 10, 10)
 
 
+@pytest.mark.usefixtures("openslide")
 def test_of_a_canvas_that_is_empty_for_the_most_part_only_what_was_scanned_is_read():
     from napari_unet.formats.slides import _Level
 

@@ -8,8 +8,6 @@ import tifffile
 from conftest import TINY, answer, halves, saved
 
 from napari_unet.config import BACKGROUND, class_table
-from napari_unet.gui.preview import draw_preview
-from napari_unet.gui.viewer import Layers
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture, View
 from napari_unet.run import BadInput
@@ -203,6 +201,8 @@ def test_images_of_one_name_are_learned_beside_each_other(
 def test_what_is_left_of_an_image_is_not_that_of_another_file(tmp_path):
     from napari.components import ViewerModel  # without a window, as napari 0.9 draws this badly
 
+    from napari_unet.gui.viewer import Layers
+
     viewer = ViewerModel()
     layers, classes = Layers(viewer), class_table(1)
 
@@ -304,6 +304,8 @@ def test_a_volume_that_is_looked_at_from_the_side_has_a_preview():
     from io import BytesIO
 
     from PIL import Image
+
+    from napari_unet.gui.preview import draw_preview
 
     picture = Picture("volume", np.zeros((1, 8, 40, 30), np.uint8))
     view = View(picture, (slice(0, 8), slice(0, 40), slice(5, 6)), (0, 1))
