@@ -353,7 +353,7 @@ class Progress:
             case "failed":
                 return f"Training failed after {took}, and the best until then is kept; {score}."
             case _ if self.dice is None and self._guessing:
-                return f"Stopped after {took}, with a first guess; press Start to better it."
+                return f"Stopped after {took}, with a first guess; press Start to improve it."
             case _:
                 return f"Stopped after {took}; {score}."
 

@@ -148,7 +148,7 @@ class TestSay:
             ),
             (
                 [started(), trained(step=FIRST_GUESS - 1, dice=None)],
-                "Stopped after 59 steps in 14 s, with a first guess; press Start to better it.",
+                "Stopped after 59 steps in 14 s, with a first guess; press Start to improve it.",
             ),
             (
                 [started(learned=30), trained(step=30, dice=None)],
