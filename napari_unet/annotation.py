@@ -25,6 +25,7 @@ MANY_VALUES = 32
 FEW_VALUES = 4
 
 Region = tuple[slice, ...]
+Ends = tuple[tuple[int, int], ...]  # the same in numbers, for files
 
 
 def block_grid(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -49,6 +50,16 @@ class Item:
     @property
     def labelled(self) -> int:
         return int(self.counts.sum())
+
+
+def ends_of(region: Region) -> Ends:
+    """Start and stop along each axis."""
+    return tuple((s.start, s.stop) for s in region)
+
+
+def region_of(ends: Iterable[Iterable[int]]) -> Region:
+    """The opposite of `ends_of`."""
+    return tuple(slice(*both) for both in ends)
 
 
 def is_sparse(items: Iterable[Item]) -> bool:

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from napari_unet import heap, sharing
 from napari_unet.annotation import MANY_VALUES, Mapping, TrainingSet, mask_values, understand
-from napari_unet.axes import ORDER
 from napari_unet.config import (
     BACKGROUND,
     MAX_CLASSES,
@@ -27,7 +26,7 @@ from napari_unet.config import (
 from napari_unet.export import export_labels, export_nnunet
 from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
-from napari_unet.io import Affine, Image, as_image, mask_colors, read_image, read_mask
+from napari_unet.io import Affine, Image, as_image, in_order, mask_colors, read_image, read_mask
 from napari_unet.library import Model, load_model
 from napari_unet.losses import border_weights
 from napari_unet.normalise import measure
@@ -86,8 +85,14 @@ def train(
             f"{len(images)} images were given with {len(masks)} masks; "
             "give one mask for each image."
         )
-    images = [read_image(i, axes) if isinstance(i, str | Path) else i for i in images]
-    masks = read_masks(masks, axes, [getattr(i, "affine", None) for i in images])
+    # Where axes are given, what is wrong with them is said before masks are read by them.
+    known = [axes is not None or isinstance(i, str | Path) for i in images]
+    images = [
+        _load_image(i, axes, f"image {n}") if is_known else i
+        for n, (i, is_known) in enumerate(zip(images, known, strict=True), 1)
+    ]
+    affines = [i.affine if isinstance(i, Image) else None for i in images]
+    masks = read_masks(masks, axes, affines)
     pairs = zip(images, masks, strict=True)
     loaded = [_load_pair(i, m, axes, f"image {n}") for n, (i, m) in enumerate(pairs, 1)]
     training_set, mapping = make_training_set(
@@ -342,16 +347,15 @@ def read_masks(
     return [
         read_mask(m, spatial or None, colors, affine)
         if isinstance(m, str | Path)
-        else _in_order(_whole_numbers(m, f"The mask of image {n}"), spatial)
+        else _ordered(_whole_numbers(m, f"The mask of image {n}"), spatial)
         for n, (m, affine) in enumerate(zip(masks, affines, strict=True), 1)
     ]
 
 
-def _in_order(mask: np.ndarray, axes: str) -> np.ndarray:
+def _ordered(mask: np.ndarray, axes: str) -> np.ndarray:
     """A mask with these axes in the order of ours, if it has as many."""
-    if len(axes) != mask.ndim or len(set(axes)) != len(axes) or not set(axes) <= set(ORDER):
-        return mask  # what is wrong with them is said of the image
-    return mask.transpose([axes.index(a) for a in ORDER if a in axes])
+    ordered: np.ndarray = in_order(mask, axes) if len(axes) == mask.ndim else mask
+    return ordered
 
 
 def _brightness(color: tuple[int, int, int]) -> tuple[float, tuple[int, int, int]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.annotation import BLOCK, Item, Region, is_sparse
+from napari_unet.annotation import BLOCK, Item, Region, ends_of, is_sparse, region_of
 
 TRAIN, HELD, BUFFER = 0, 1, 2
 # Holding out may take at most this multiple of its share away from training, buffers included.
@@ -83,18 +83,14 @@ class HoldOut:
         return {
             "roles": {k: v.tolist() for k, v in self.roles.items()},
             "trained": {k: v.tolist() for k, v in self._trained.items()},
-            "windows": {
-                k: [[(s.start, s.stop) for s in w] for w in v] for k, v in self.windows.items()
-            },
+            "windows": {k: [ends_of(window) for window in v] for k, v in self.windows.items()},
             "rng": self._rng.bit_generator.state,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.roles = {k: np.array(v, np.uint8) for k, v in state["roles"].items()}
         self._trained = {k: np.array(v, bool) for k, v in state["trained"].items()}
-        self.windows = {
-            k: [tuple(slice(*s) for s in w) for w in v] for k, v in state["windows"].items()
-        }
+        self.windows = {k: [region_of(ends) for ends in v] for k, v in state["windows"].items()}
         self._rng.bit_generator.state = state["rng"]
 
     def _hold_what_was_asked(self, items: tuple[Item, ...]) -> None:

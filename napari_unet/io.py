@@ -262,8 +262,13 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
 
 def _ordered(data: Any, axes: str) -> Any:
     """Bring named axes into their order and add a channel axis where there is none."""
-    data = data.transpose([axes.index(a) for a in ORDER if a in axes])
+    data = in_order(data, axes)
     return data if "C" in axes else data[None]
+
+
+def in_order(data: Any, axes: str) -> Any:
+    """An array with these axes, each of them once, in the order of ours."""
+    return data.transpose([axes.index(a) for a in ORDER if a in axes])
 
 
 def _plain(data: Any) -> Any:

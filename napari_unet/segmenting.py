@@ -153,9 +153,11 @@ def _segment_one(
     for event in predict(model, picture.pixels, config, control, target, stats, region):
         if not isinstance(event, Predicted):
             yield event
-    if region is None and not control.stopped:
+    if control.stopped:
+        return
+    if region is None:
         result.parts = None
-    elif result.parts is not None and region is not None and not control.stopped:
+    elif result.parts is not None:
         result.parts.append(region)
 
 

@@ -61,8 +61,7 @@ class Sheets:
 
     def write(self, place: Place, labels: np.ndarray) -> None:
         """Put one sheet of these labels on disk; what was there before may become a generation."""
-        # A copy, as it may be painted on meanwhile.
-        values = np.array(labels[self._region(place)], np.uint8, order="C")
+        values = np.array(labels[self._region(place)], order="C")  # it may be painted on meanwhile
         file = self._file(place)
         if not values.any() and not file.exists():
             return

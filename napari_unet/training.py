@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_unet import __version__
 from napari_unet.adviser import TRUSTED, Adviser, Say
-from napari_unet.annotation import Item, TrainingSet
+from napari_unet.annotation import Ends, Item, TrainingSet, ends_of, region_of
 from napari_unet.cards import Card, Version, fingerprint, now
 from napari_unet.checkpoint import read_checkpoint, write_checkpoint
 from napari_unet.config import NetChoice, NetConfig, TrainConfig
@@ -157,7 +157,6 @@ class _Run:
         self._start = "" if current is None else current.created
         self._learned: dict[str, str] = {}  # images of earlier runs
         self._windows_before: Windows = {}
-        self._before = None if start is None else start.card
         if start is not None:
             self._learned, self._windows_before = start.card.images, start.card.windows
         self.sampler = Sampler(training_set, self.holdout, config.seed)
@@ -221,9 +220,8 @@ class _Run:
     def take_in_changes(self) -> Iterator[Event]:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
-        if self._before is not None:
-            new = tuple(i for i in self.set.items if i.name not in self.holdout.roles)
-            _go_on(self.holdout, new, self._before)
+        new = tuple(i for i in self.set.items if i.name not in self.holdout.roles)
+        _go_on(self.holdout, new, self._learned, self._windows_before)
         painted = self.sampler.refresh(self.step)
         yield from self._refresh_adviser()
         if not painted:
@@ -380,7 +378,7 @@ class _Run:
         model = last = self._model(self.step, dice, self.say.now(self.step))
         if self.best is not None:
             held_out = self._judge_the_best()
-            model = self._model(self.best_step, self.best_dice, self.say.possible(self.say.best))
+            model = self._best_model()
             model.card = model.card.model_copy(update={"held_out": held_out})
         self._over = True
         yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
@@ -394,8 +392,7 @@ class _Run:
             model = last = self._model(self.step, None, self.say.now(self.step))
             if self.best is not None:
                 self.learner.average.load_state_dict(self.best)
-                share = self.say.possible(self.say.best)
-                model = self._model(self.best_step, self.best_dice, share)
+                model = self._best_model()
             yield Trained("failed", self.step, self.seconds, self._dice, model, last)
 
     def peek(self) -> Event:
@@ -550,6 +547,10 @@ class _Run:
     def _dice(self) -> float | None:
         return None if self.best is None else self.best_dice
 
+    def _best_model(self) -> Model:
+        """That of the best weights, which are the averaged ones now."""
+        return self._model(self.best_step, self.best_dice, self.say.possible(self.say.best))
+
     def _model(self, step: int, dice: float | None, share: float) -> Model:
         """The averaged weights, copied, with what is to be said of them."""
         weights = dict(self.learner.average.state_dict())
@@ -681,26 +682,26 @@ def _identify(item: Item) -> str:
     return found
 
 
-Windows = dict[str, tuple[tuple[tuple[int, int], ...], ...]]
+Windows = dict[str, tuple[Ends, ...]]
 
 
 def _places(holdout: HoldOut) -> Windows:
     """What is held out, as a model's card has it."""
     return {
-        name: tuple(tuple((s.start, s.stop) for s in window) for window in windows)
-        for name, windows in holdout.windows.items()
-        if windows
+        name: tuple(map(ends_of, windows)) for name, windows in holdout.windows.items() if windows
     }
 
 
-def _go_on(holdout: HoldOut, items: tuple[Item, ...], card: Card) -> None:
+def _go_on(
+    holdout: HoldOut, items: tuple[Item, ...], learned: dict[str, str], windows: Windows
+) -> None:
     """A model is not judged by what it has learned in an earlier run, under whatever name."""
-    names = {digest: name for name, digest in card.images.items()}
+    names = {digest: name for name, digest in learned.items()}
     for item in items if names else ():
         name = names.get(_identify(item))
         if name is not None:
-            held = card.windows.get(name, ())
-            holdout.go_on(item, [tuple(slice(*ends) for ends in window) for window in held])
+            held = windows.get(name, ())
+            holdout.go_on(item, [region_of(ends) for ends in held])
 
 
 def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | None) -> NetConfig:

@@ -152,12 +152,12 @@ def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingS
             f"{arguments.images} is no project; give the masks of these images as well, or the "
             "folder of a project."
         )
-    given = [name for name in OF_MASKS if getattr(arguments, name)]
-    if arguments.masks is None and given:
-        raise BadInput(
-            f"--{given[0]} is about masks in files; a project says itself what is painted in it."
-        )
     if arguments.masks is None:
+        given = next((name for name in OF_MASKS if getattr(arguments, name)), None)
+        if given is not None:
+            raise BadInput(
+                f"--{given} is about masks in files; a project says itself what is painted in it."
+            )
         training_set = project_set(arguments.images)
         return training_set, [f"a project with {len(training_set.items)} painted images or planes"]
     pairs = read_pairs(arguments.images, arguments.masks, arguments.axes)

@@ -9,6 +9,7 @@ from napari.layers import Labels
 
 from napari_unet.annotation import Mapping, Region, guess_mapping, mask_values
 from napari_unet.config import BACKGROUND, MAX_CLASSES, PALETTE, UNLABELLED, SegClass
+from napari_unet.gui.placing import finest
 from napari_unet.run import BadInput
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _result(work: Workspace, source: Labels) -> Result | None:
 
 
 def _pixels(source: Labels) -> np.ndarray:
-    return np.asarray(source.data[0] if source.multiscale else source.data)
+    return np.asarray(finest(source))
 
 
 def _uncertainty(work: Workspace) -> np.ndarray:
@@ -99,7 +100,7 @@ def _uncertainty(work: Workspace) -> np.ndarray:
             "How confident the prediction is is not known; segment the image with 'Uncertainty' "
             "ticked first."
         )
-    return np.asarray(layer.data[0] if layer.multiscale else layer.data)
+    return np.asarray(finest(layer))
 
 
 def _make_room(work: Workspace, number: int) -> None:

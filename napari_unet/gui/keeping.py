@@ -34,7 +34,7 @@ from napari_unet.io import Image as Pixels
 from napari_unet.io import viewed_image
 from napari_unet.pictures import Picture
 from napari_unet.project import NotSaved, Project, Saved, create_project, open_project
-from napari_unet.records import now, remember, scratch_place
+from napari_unet.records import ImageCard, now, remember, scratch_place
 from napari_unet.run import BadInput, Control, Event
 from napari_unet.showing import is_color, world_of
 
@@ -150,8 +150,8 @@ class Keeping(QObject):
         project, key = self.project, self._keys.get(image)
         if project is None:
             return None
-        file = file_of(image)
-        if key is None and file is not None:
+        if key is None and (path := file_of(image)) is not None:
+            file = path.resolve()
             taken = set(self._keys.values())
             found = (k for k, c in project.images.items() if c.path and project.file(k) == file)
             key = next((k for k in found if k not in taken), None)
@@ -470,12 +470,17 @@ class Keeping(QObject):
     @property
     def has_more_strokes(self) -> bool:
         """Whether anything is painted on images that are neither open nor learned."""
+        return bool(self._unlearned())
+
+    def _unlearned(self) -> dict[str, ImageCard]:
+        """The images that are painted on, and neither open nor learned."""
         learned, shown = self._work.session.pictures, set(self._keys.values())
         images = {} if self.project is None else self.project.images
-        return any(
-            card.painted and key not in shown and self._names.get(key) not in learned
+        return {
+            key: card
             for key, card in images.items()
-        )
+            if card.painted and key not in shown and self._names.get(key) not in learned
+        }
 
     @property
     def has_strokes(self) -> bool:
@@ -496,15 +501,13 @@ class Keeping(QObject):
         self._keep_settings()
         if self.project.is_scratch and not self._opened:  # what was closed was done with
             return
-        learned, shown = self._work.session.pictures, set(self._keys.values())
-        for key, card in self.project.images.items():
-            if card.painted and key not in shown and self._names.get(key) not in learned:
-                try:
-                    self._learn(key)
-                except BadInput as error:
-                    if key not in self._left_out:
-                        notify(Failure(f"'{card.name}' is left out: {error}"))
-                    self._left_out.add(key)
+        for key, card in self._unlearned().items():
+            try:
+                self._learn(key)
+            except BadInput as error:
+                if key not in self._left_out:
+                    notify(Failure(f"'{card.name}' is left out: {error}"))
+                self._left_out.add(key)
         self._tell_problems()
 
     def note_training(self, model: Model) -> None:

@@ -11,7 +11,7 @@ from napari.layers import Image
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from napari_unet.annotation import Region
+from napari_unet.annotation import ends_of, region_of
 from napari_unet.pictures import Picture
 from napari_unet.project import Project
 from napari_unet.records import MaskCard, now
@@ -82,7 +82,7 @@ class Masks(QObject):
             classes=result.classes,
             ndim=result.ndim,
             smallest=result.smallest,
-            parts=None if result.parts is None else tuple(map(_numbers, result.parts)),
+            parts=None if result.parts is None else tuple(map(ends_of, result.parts)),
         )
         events = _keep(project, Kept(key, result, show), made, now())
         self._work.jobs.start("keeping a mask", events, Control(), self._on_event)
@@ -136,13 +136,5 @@ def _read(project: Project, key: str, picture: Picture) -> Result | None:
         ndim=made.ndim,
         rims=rims,
         smallest=made.smallest,
-        parts=None if made.parts is None else [_region(part) for part in made.parts],
+        parts=None if made.parts is None else [region_of(part) for part in made.parts],
     )
-
-
-def _numbers(region: Region) -> tuple[tuple[int, int], ...]:
-    return tuple((int(part.start), int(part.stop)) for part in region)
-
-
-def _region(numbers: tuple[tuple[int, int], ...]) -> Region:
-    return tuple(slice(*ends) for ends in numbers)

@@ -19,10 +19,14 @@ PYRAMID_FROM = 2**26  # pixels of a plane from which a result is shown as a pyra
 PYRAMID_TOP = 2048
 
 
+def finest(layer: Any) -> Any:
+    """The pixels of an image or of labels, at the finest level if there are several."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
 def shape_of(image: Image) -> tuple[int, ...]:
     """The shape of an image's finest level, colour channels left out."""
-    finest = image.data[0] if image.multiscale else image.data
-    shape = tuple(int(n) for n in finest.shape)
+    shape = tuple(int(n) for n in finest(image).shape)
     return shape[:-1] if image.rgb else shape
 
 
@@ -67,8 +71,7 @@ def put_over(layer: Layer, image: Image) -> None:
     n = min(layer.ndim, image.ndim)
     there, here = (_spatial_part(matrix_of(one), n) for one in (layer, image))
     if not np.allclose(there, here):
-        finest = layer.data[0] if layer.multiscale else layer.data
-        for name, value in place_of(image, finest).items():
+        for name, value in place_of(image, finest(layer)).items():
             setattr(layer, name, value)
 
 
@@ -88,9 +91,9 @@ def picture_of(name: str, image: Image, others: Sequence[Image], leading: bool) 
 
 
 def file_of(image: Image) -> Path | None:
-    """The file that an image was read from, by us or by napari."""
+    """The file that an image was read from, by us or by napari; the disk is not asked."""
     path = image.metadata.get(OURS, {}).get("path") or image.source.path
-    return Path(path).resolve() if path else None
+    return Path(path).absolute() if path else None
 
 
 def file_and_affine(image: Image) -> tuple[Path | None, Affine | None]:

@@ -21,7 +21,7 @@ from napari_unet.gui.forms import ConfigForm, Folded
 from napari_unet.gui.jobs import Failure, Job
 from napari_unet.gui.model_choice import IN_USE, ModelChoice
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
-from napari_unet.gui.placing import file_and_affine
+from napari_unet.gui.placing import file_and_affine, finest
 from napari_unet.gui.workspace import Workspace, name_of
 from napari_unet.io import Image as Source
 from napari_unet.io import viewed_image
@@ -386,8 +386,7 @@ class SegmentDock(QWidget):
         layer = None if image is None else self._work.layers.of(image, "prediction")
         if layer is None or result is None:
             return
-        shown = layer.data[0] if layer.multiscale else layer.data
-        if shown is not (result.objects if self._as_objects else result.labels):
+        if finest(layer) is not (result.objects if self._as_objects else result.labels):
             self._show_again()
 
     def _part(self, result: Result) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -103,13 +103,15 @@ class Layers:
 
     def of(self, image: Image, role: str) -> Any:
         """The layer that holds an image's annotation, prediction or the like."""
+        return next((layer for layer in self._over(image) if role_of(layer) == role), None)
+
+    def _over(self, image: Image) -> Iterator[Layer]:
+        """Our layers that lie on an image; what another file's left behind is not its own."""
+        file = file_of(image)
         for layer in self.viewer.layers:
-            if role_of(layer) == role and image_of(layer) == image.name:
-                # What is left of one that was removed is not that of another file.
-                files = {layer.metadata[OURS].get("file"), file_of(image)} - {None}
-                if len(files) < 2:
-                    return layer
-        return None
+            own = image_of(layer) == image.name
+            if own and len({layer.metadata[OURS].get("file"), file} - {None}) < 2:
+                yield layer
 
     def picture(self, image: Image, others: Sequence[Image] = (), leading: bool = False) -> Picture:
         """An image, with further ones as channels, as the engine reads it; the same each time."""
@@ -408,9 +410,8 @@ class Layers:
     def _on_image_moved(self, event: Any) -> None:
         """What lies on an image goes with it; the live overlay comes anew by itself."""
         image = event.source
-        for layer in self.viewer.layers:
-            over = role_of(layer) not in (None, LIVE, "rectangle")
-            if over and image_of(layer) == image.name and image in self.viewer.layers:
+        for layer in self._over(image) if image in self.viewer.layers else ():
+            if role_of(layer) != LIVE:
                 put_over(layer, image)
 
     def _forget(self, layer: Layer) -> None:
