@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from napari_unet.config import BACKGROUND, MAX_CLASSES, UNLABELLED, Role, SegClass
 from napari_unet.run import BadInput
@@ -19,10 +18,6 @@ from napari_unet.run import BadInput
 # Labels are counted in blocks of this edge; sampling and holding out work on blocks, not pixels.
 BLOCK = {2: 32, 3: 16}
 SPARSE = 0.5  # an annotation is sparse where less than this part is labelled
-# More distinct values than this in a mask are taken for objects, not classes.
-MANY_VALUES = 32
-# So many values, each in one piece, are objects too: classes come in several pieces.
-FEW_VALUES = 4
 
 Region = tuple[slice, ...]
 Ends = tuple[tuple[int, int], ...]  # the same in numbers, for files
@@ -261,93 +256,3 @@ def count_blocks(annotation: np.ndarray, n_classes: int) -> np.ndarray:
     present[np.unique(padded)] = True
     empty = np.zeros(grid, np.int64)
     return np.stack([(split == v).sum(inside) if present[v] else empty for v in values])
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """How the values of a foreign mask become classes: value -> 0 for background, or its class."""
-
-    values: dict[int, int]
-    objects: bool = False  # every value but 0 is one object of class 1
-
-    @property
-    def n_classes(self) -> int:
-        return 1 if self.objects else max((1, *self.values.values()))
-
-    def describe(self) -> str:
-        """The mapping in words, to be shown before it is used."""
-        if self.objects:
-            return "0 is background, every other value is one object of class 1"
-        words = (
-            f"{v} is {'class ' + str(c) if c else 'background'}" for v, c in self.values.items()
-        )
-        return ", ".join(words)
-
-    def apply(self, mask: np.ndarray) -> np.ndarray:
-        """The mask as 0 = background and 1..N = classes."""
-        if self.objects:
-            return (mask != 0).astype(np.uint8)
-        if not self.values:
-            return np.zeros(mask.shape, np.uint8)
-        keys = np.array(sorted(self.values))
-        table = np.array([self.values[k] for k in keys.tolist()], np.uint8)
-        place = np.minimum(np.searchsorted(keys, mask), len(keys) - 1)
-        strange = keys[place] != mask
-        if strange.any():
-            raise BadInput(
-                f"A mask holds the value {mask[strange].flat[0]}, which is mapped to no class; "
-                f"add it to the mapping ({self.describe()})."
-            )
-        return table[place]
-
-
-def mask_values(masks: Iterable[np.ndarray]) -> list[int]:
-    """The distinct values of all masks together, sorted."""
-    found: set[int] = set()
-    for mask in masks:
-        found.update(np.unique(mask).tolist())
-    return sorted(int(v) for v in found)
-
-
-def understand(masks: Sequence[np.ndarray], objects: bool | None = None, named: int = 1) -> Mapping:
-    """What the values of complete masks mean, where so many classes are named."""
-    values = mask_values(masks)
-    if objects is None and named < 2:
-        objects = are_objects(masks, values)
-    if objects:
-        return Mapping({}, objects=True)
-    guess = guess_mapping(values)
-    limit = named if named > 1 else 0
-    if guess.objects and objects is False:
-        limit = limit or MAX_CLASSES
-    if values and values[0] >= 0 and values[-1] <= limit:  # class numbers: keep them, gaps and all
-        return Mapping({v: v for v in values})
-    if guess.objects and (objects is False or named > 1):
-        raise BadInput(
-            f"The masks hold {len(values)} different values, up to {values[-1]}; at most "
-            f"{MAX_CLASSES} classes are possible: say that the values are objects, or map them."
-        )
-    return guess
-
-
-def are_objects(masks: Sequence[np.ndarray], values: list[int]) -> bool | None:
-    """Whether each of several values is one connected object in every mask; None if unclear."""
-    if sum(v > 0 for v in values) < FEW_VALUES or len(values) > MANY_VALUES:
-        return None
-    for mask in masks:
-        for value in np.unique(mask[mask > 0]):
-            if ndimage.label(mask == value)[1] > 1:
-                return None
-    return True
-
-
-def guess_mapping(values: list[int]) -> Mapping:
-    """The likeliest reading of complete masks: codes such as 0/128/255, classes, or objects."""
-    if len(values) > MANY_VALUES or (values and values[-1] > 255):
-        return Mapping({}, objects=True)
-    classes = [v for v in values if v != 0]
-    if classes and classes[0] > 0 and classes[-1] <= MANY_VALUES:
-        return Mapping({v: v for v in values})  # class numbers already: keep them, gaps and all
-    if len(classes) > 1 and classes == [*range(1, len(classes)), BACKGROUND]:
-        return Mapping({v: v % BACKGROUND for v in values})  # an annotation of ours
-    return Mapping({v: rank for rank, v in enumerate([0, *classes])})

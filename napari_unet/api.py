@@ -12,33 +12,27 @@ import numpy as np
 from pydantic import ValidationError
 
 from napari_unet import heap, sharing
-from napari_unet.annotation import MANY_VALUES, Mapping, TrainingSet, mask_values, understand
+from napari_unet.annotation import TrainingSet
 from napari_unet.config import (
-    BACKGROUND,
-    MAX_CLASSES,
-    UNLABELLED,
     Credits,
     Frozen,
     PredictConfig,
     TrainConfig,
-    class_table,
 )
 from napari_unet.export import export_labels, export_nnunet
 from napari_unet.inference import Target, check_image
 from napari_unet.inference import predict as predict_events
-from napari_unet.io import Affine, Image, as_image, in_order, mask_colors, read_image, read_mask
+from napari_unet.io import Image, as_image, read_image
 from napari_unet.library import Model, load_model
-from napari_unet.losses import border_weights
-from napari_unet.normalise import measure
+from napari_unet.masks import MANY_VALUES, mask_values, read_masks
 from napari_unet.project import open_project
-from napari_unet.rims import object_rims
 from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
 from napari_unet.session import Session
+from napari_unet.teaching import make_training_set
 from napari_unet.training import train as train_events
 
 __all__ = ["export_labels", "export_model", "export_nnunet", "load_model", "predict", "train"]
 
-SMALLER = 5  # percent of objects that count as smaller than they are wanted
 Watch = Callable[[Event], None]
 Settings = TypeVar("Settings", bound=Frozen)
 
@@ -207,177 +201,10 @@ def first_weights(init: str | Path | Model) -> Model | None:
     return load_model(init)
 
 
-def make_training_set(
-    pairs: Sequence[tuple[Image, np.ndarray]],
-    *,
-    sparse: bool = False,
-    classes: Sequence[str] | None = None,
-    mapping: Mapping | None = None,
-    objects: bool | None = None,
-    slices: bool = False,
-    border: float = 0.0,
-) -> tuple[TrainingSet, Mapping]:
-    """A training set from images and masks, and how the values of the masks were understood."""
-    if not pairs:
-        raise BadInput("There is no image to train on; give at least one with its mask.")
-    if sparse and (mapping or objects):
-        raise BadInput(
-            "Values of sparse masks are classes already, 0 is not labelled and 255 background; "
-            "leave the mapping (or objects) out, or give complete masks."
-        )
-    masks, named = [mask for _, mask in pairs], len(classes or ())
-    if mapping is None:
-        mapping = _strokes(masks) if sparse else understand(masks, objects, named)
-    if mapping.objects and named > 1:
-        raise BadInput(
-            f"{named} class names were given, but objects are all of one class; give one name, or "
-            "say which value is which class."
-        )
-    n = named or mapping.n_classes
-    if n < mapping.n_classes:
-        raise BadInput(
-            f"{n} class name(s) were given but the masks hold {mapping.n_classes} classes "
-            f"({mapping.describe()}); name them all."
-        )
-    images = [image for image, _ in pairs]
-    # A single slice that has a place in the patient is a plane.
-    stacks = any(image.spatial_shape[-3:-2] > (1,) for image in images)
-    as_volumes = not slices and stacks and all("Z" in image.axes for image in images)
-    first = pairs[0][0]
-    training_set = TrainingSet(
-        class_table(list(classes) if classes else n),
-        3 if as_volumes else 2,
-        first.spacing[-3:] if as_volumes else first.spacing[-2:],
-        first.unit,
-        rims=mapping.objects,
-    )
-    for image, mask in pairs:
-        _add(training_set, image, mask, mapping, sparse, border)
-    if mapping.objects:
-        training_set.smallest = _smallest(masks, training_set.ndim)
-    _refuse_nothing(training_set, mapping, sparse)
-    return training_set, mapping
-
-
-def _smallest(masks: Sequence[np.ndarray], ndim: int) -> int:
-    """The size that few objects fall below, in planes or in volumes."""
-    parts = [mask[place] for mask in masks for place in np.ndindex(mask.shape[:-ndim])]
-    sizes = [np.unique(part[part != 0], return_counts=True)[1] for part in parts]
-    every = np.concatenate(sizes)
-    return int(np.percentile(every, SMALLER)) if len(every) else 0
-
-
-def _refuse_nothing(training_set: TrainingSet, mapping: Mapping, sparse: bool) -> None:
-    """Refuse annotation that there is nothing to learn from."""
-    counts = training_set.counts
-    if sparse and not counts.any():
-        raise BadInput(
-            "Nothing is labelled in any of the masks; paint some pixels of each class and some "
-            "background (255)."
-        )
-    if not sparse and not counts[1:].any():
-        raise BadInput(
-            f"The masks hold no class, all of them is background ({mapping.describe()}); paint "
-            "at least one class, or say that the masks are sparse."
-        )
-
-
-def _strokes(masks: Sequence[np.ndarray]) -> Mapping:
-    """The classes of sparse masks, whose values are those of annotation already."""
-    known = [v for v in mask_values(masks) if v not in (UNLABELLED, BACKGROUND)]
-    if known and known[-1] > MAX_CLASSES:
-        raise BadInput(
-            f"A sparse mask holds the value {known[-1]}; give 0 for not labelled, 1..254 for "
-            "classes and 255 for background."
-        )
-    return Mapping({v: v for v in known} or {1: 1})
-
-
-def _add(
-    training_set: TrainingSet,
-    image: Image,
-    mask: np.ndarray,
-    mapping: Mapping,
-    sparse: bool,
-    border: float,
-) -> None:
-    if mask.shape != image.spatial_shape:
-        raise BadInput(
-            f"The mask of '{image.name}' has shape {mask.shape} but its image has "
-            f"{image.spatial_shape}; give a mask made on this image, or its axes."
-        )
-    lead = mask.ndim - training_set.ndim
-    # Planes have the intensities of their stack, in training as in prediction.
-    stats = measure(image.data) if lead else None
-    for place in np.ndindex(mask.shape[:lead]):
-        part = mask[place]
-        if lead and sparse and not part.any():
-            continue
-        name = image.name + "".join(f"[{p}]" for p in place)
-        values = part if sparse else mapping.apply(part)
-        if training_set.rims:
-            values[object_rims(part, training_set.spacing)] = training_set.n_values
-        weights = border_weights(part, border) if border and mapping.objects else None
-        pixels = image.data[(slice(None), *place)]
-        training_set.add(name, pixels, values, complete=not sparse, weights=weights, stats=stats)
-
-
 def _listed(what: Any) -> list[Any]:
     if isinstance(what, list | tuple):
         return list(what)
     return [what]
-
-
-def read_masks(
-    masks: Sequence[Any],
-    axes: str | None = None,
-    affines: Sequence[Affine | None] | None = None,
-) -> list[np.ndarray]:
-    """Masks from arrays and paths; colours are numbered alike in all of them.
-
-    Those that name no axes have those of their images, and lie as these do by their matrices.
-    """
-    spatial = "".join(a for a in (axes or "").upper() if a not in "CS")
-    affines = affines or [None] * len(masks)
-    paths = [m for m in masks if isinstance(m, str | Path)]
-    known = {path: mask_colors(path) for path in paths}
-    if any(known.values()):
-        known |= {path: mask_colors(path, grey=True) for path, own in known.items() if not own}
-    colors = sorted({c for own in known.values() for c in own}, key=_brightness) or None
-    return [
-        read_mask(m, spatial or None, colors, affine)
-        if isinstance(m, str | Path)
-        else _ordered(_whole_numbers(m, f"The mask of image {n}"), spatial)
-        for n, (m, affine) in enumerate(zip(masks, affines, strict=True), 1)
-    ]
-
-
-def _ordered(mask: np.ndarray, axes: str) -> np.ndarray:
-    """A mask with these axes in the order of ours, if it has as many."""
-    ordered: np.ndarray = in_order(mask, axes) if len(axes) == mask.ndim else mask
-    return ordered
-
-
-def _brightness(color: tuple[int, int, int]) -> tuple[float, tuple[int, int, int]]:
-    red, green, blue = color
-    return 0.299 * red + 0.587 * green + 0.114 * blue, color
-
-
-def _whole_numbers(mask: Any, what: str) -> np.ndarray:
-    """An array of labels as integers, 0 and above."""
-    mask = np.asarray(mask)
-    if mask.dtype == bool:
-        return mask.astype(np.uint8)
-    whole = mask.dtype.kind in "iu"
-    if mask.dtype.kind == "f":
-        whole = bool((np.isfinite(mask) & (mask == np.round(mask)) & (abs(mask) < 2**53)).all())
-    if not whole:
-        raise BadInput(
-            f"{what} holds {mask.dtype} numbers that are not whole; give a mask of integers."
-        )
-    if mask.size and mask.min() < 0:
-        raise BadInput(f"{what} holds negative labels; give a mask of 0 and above.")
-    return mask if mask.dtype.kind in "iu" else mask.astype(np.int64)
 
 
 def _load_pair(

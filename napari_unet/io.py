@@ -1,4 +1,4 @@
-"""Images and masks as the rest works with them: read, their axes in one order, matched in pairs."""
+"""Images as the rest works with them: read, their axes in one order, matched with masks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,10 @@ from napari_unet.formats.dicom import images_in
 from napari_unet.run import BadInput
 from napari_unet.units import PIXEL, full_name
 
-Color = tuple[int, int, int]
 # Homogeneous, from the indices of [Z], Y, X to millimetres in that order of axes, in the patient's
 # frame as DICOM and ITK have it: x to the left, y to the back, z to the head.
 Affine = tuple[tuple[float, ...], ...]
 
-_RGBA_TYPES = ("uint8", "uint16")
-_MAX_COLORS = 255
-_RINGING = 64  # how far JPEG may move a value of 0 or 255
 _MASK_ENDING = re.compile(r"[._-](masks?|labels?|seg)$", re.IGNORECASE)
 _ENDING = re.compile(r"(\.ome)?\.(zarr|[^.]+)$|\.nii\.gz$", re.IGNORECASE)
 
@@ -115,47 +111,6 @@ def read_image(path: str | Path, axes: str | None = None) -> Image:
     """Read an image; a large one stays on disk and is read where it is looked at."""
     path = Path(path)
     return replace(_image(read_raw(path), axes, stem(path), str(path)), path=path)
-
-
-def read_mask(
-    path: str | Path,
-    axes: str | None = None,
-    colors: Sequence[Color] | None = None,
-    affine: Affine | None = None,
-) -> np.ndarray:
-    """Read a mask as integers in the order [T], [Z], Y, X; `axes` are those of unnamed arrays.
-
-    A mask in colour is numbered from 1 by `colors`, or else by its own, dark to bright; black is 0.
-    Give the colours of a whole folder where not every mask shows all of them. Where mask and image
-    know where they lie, it is turned as the image with this `affine` is.
-    """
-    data, lossy, own = _mask_channels(Path(path), axes)
-    if affine is not None and own is not None:
-        data = _turned(data, own, affine)
-    if lossy:
-        return _threshold(data, path)
-    # Among masks in colour, grey is one more colour.
-    if data.shape[0] == 1 or (colors is None and _is_grey(data)):
-        return _whole_numbers(data[0], path)
-    packed = _packed(data, path)
-    table = [_pack(c) for c in colors] if colors is not None else _palette(packed, path)
-    return _numbered(packed, table, path)
-
-
-def affine_of(path: str | Path) -> Affine | None:
-    """Where a mask or an image lies, if its file says so."""
-    return read_raw(Path(path), as_mask=True).affine
-
-
-def mask_colors(path: str | Path, grey: bool = False) -> list[Color]:
-    """List the colours of a mask but black, dark to bright; none if it is not in colour.
-
-    Where others are in colour, those of one that is grey count as well.
-    """
-    data, lossy, _ = _mask_channels(Path(path), None)
-    if lossy or data.shape[0] == 1 or (not grey and _is_grey(data)):
-        return []
-    return [_unpack(value) for value in _palette(_packed(data, path), path)]
 
 
 def list_images(path: str | Path) -> list[Path]:
@@ -248,19 +203,19 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
     kept = "C" + "".join(a for a in ORDER[1:] if a in source)
     spacing = tuple(raw.spacing.get(a, 1.0) for a in kept if a in "ZYX")
     return Image(
-        _plain(_ordered(data, source)),
+        plain(channels_first(data, source)),
         kept,
         name,
         source,
         spacing,
         raw.unit,
         affine=raw.affine,
-        coarser=tuple(_plain(_ordered(level, source)) for level in raw.coarser),
+        coarser=tuple(plain(channels_first(level, source)) for level in raw.coarser),
         note=note,
     )
 
 
-def _ordered(data: Any, axes: str) -> Any:
+def channels_first(data: Any, axes: str) -> Any:
     """Bring named axes into their order and add a channel axis where there is none."""
     data = in_order(data, axes)
     return data if "C" in axes else data[None]
@@ -271,7 +226,7 @@ def in_order(data: Any, axes: str) -> Any:
     return data.transpose([axes.index(a) for a in ORDER if a in axes])
 
 
-def _plain(data: Any) -> Any:
+def plain(data: Any) -> Any:
     """Types that every library takes: native byte order, no booleans, no 128-bit floats."""
     dtype = data.dtype
     if dtype.kind == "b":
@@ -289,126 +244,3 @@ def _array(array: Any, name: str) -> Any:
         return lazy_array(array, name)
     with reading(name):
         return np.asarray(array)
-
-
-# ---- masks
-
-
-def _mask_channels(path: Path, axes: str | None) -> tuple[np.ndarray, bool, Affine | None]:
-    """Read a mask with its channels first, whether its format changes values, where it lies."""
-    raw = read_raw(path, as_mask=True)
-    shape = tuple(int(n) for n in raw.data.shape)
-    check_array(shape, raw.data.dtype.kind, str(path))
-    given = axes if raw.axes is None and len(axes or "") == len(shape) else None
-    source = resolve_axes(shape, raw.axes, given, str(path), mask=True)
-    data = _plain(np.asarray(_ordered(raw.data, source)))
-    if raw.axes is None and data.shape[0] == 4:
-        data = data[:3]
-    if data.shape[0] not in (1, 3) or (data.shape[0] == 3 and data.dtype.name not in _RGBA_TYPES):
-        raise BadInput(
-            f"{path} has {data.shape[0]} channels of {data.dtype}, a mask has one or is 8-bit RGB: "
-            "save its labels as one channel."
-        )
-    return data, raw.lossy, raw.affine
-
-
-def _turned(data: np.ndarray, own: Affine, wanted: Affine) -> np.ndarray:
-    """An array whose last axes lie by one matrix, as one by the other: flipped, axes exchanged.
-
-    What differs otherwise stays as it is: many masks are on the grid of their image and do not say.
-    """
-    n = len(own) - 1
-    if len(wanted) != len(own) or data.ndim <= n:
-        return data
-    matrix = np.linalg.solve(np.array(wanted), np.array(own))  # from its pixels to the image's
-    turn, start = np.rint(matrix[:n, :n]), matrix[:n, n]
-    order = [int(np.abs(row).argmax()) for row in turn]
-    if not np.allclose(matrix[:n, :n], turn, atol=0.01) or (np.abs(turn).sum(0) != 1).any():
-        return data
-    if sorted(order) != list(range(n)):
-        return data
-    lead = data.ndim - n
-    sizes = [data.shape[lead + axis] for axis in order]
-    back = [turn[i, axis] < 0 for i, axis in enumerate(order)]
-    ends = [size - 1 if b else 0 for size, b in zip(sizes, back, strict=True)]
-    if not np.allclose(start, ends, atol=0.5):
-        return data
-    turned = data.transpose([*range(lead), *(lead + axis for axis in order)])
-    flips = (slice(None, None, -1) if b else slice(None) for b in back)
-    return turned[(..., *flips)]
-
-
-def _is_grey(data: np.ndarray) -> bool:
-    return data.shape[0] == 1 or bool((data == data[:1]).all())
-
-
-def _whole_numbers(data: np.ndarray, path: str | Path) -> np.ndarray:
-    if data.dtype.kind == "f":
-        if not bool((np.isfinite(data) & (data == np.round(data))).all()):
-            raise BadInput(
-                f"{path} holds float labels that are not whole numbers: "
-                "round them or give an integer mask."
-            )
-        if bool((np.abs(data) > 2**53).any()):
-            raise BadInput(f"{path} holds labels beyond 2^53: give an integer mask.")
-    if bool((data < 0).any()):
-        raise BadInput(f"{path} holds negative labels: give a mask of 0 and above.")
-    if data.dtype.kind == "f":
-        return data.astype(np.min_scalar_type(int(data.max())))
-    return data
-
-
-def _threshold(data: np.ndarray, path: str | Path) -> np.ndarray:
-    """Undo JPEG on a black-and-white mask, the one kind that survives it."""
-    dark, bright = data < _RINGING, data > 255 - _RINGING
-    clear = dark.all(axis=0) | bright.all(axis=0)
-    if float(clear.mean()) < 0.99:
-        raise BadInput(
-            f"{path} is a JPEG, which changes the values of a mask: save the mask as PNG or TIFF."
-        )
-    return (data.mean(axis=0) >= 128).astype(np.uint8)
-
-
-def _packed(data: np.ndarray, path: str | Path) -> np.ndarray:
-    """Each colour as one number."""
-    if data.dtype != np.uint8:
-        raise BadInput(f"{path} is a colour mask of 16 bits: save its labels as one channel.")
-    red, green, blue = data.astype(np.uint32)
-    return (red << 16) | (green << 8) | blue
-
-
-def _palette(packed: np.ndarray, path: str | Path) -> list[int]:
-    values = [int(value) for value in np.unique(packed)]
-    if len(values) > _MAX_COLORS:
-        raise BadInput(
-            f"{path} has {len(values)} colours and looks like a photograph, not a mask: "
-            "give the mask."
-        )
-    return sorted((value for value in values if value), key=_brightness)
-
-
-def _numbered(packed: np.ndarray, table: list[int], path: str | Path) -> np.ndarray:
-    labels = np.zeros(packed.shape, np.uint8)
-    for number, value in enumerate(table, start=1):
-        labels[packed == value] = number
-    unknown = packed[(labels == 0) & (packed != 0)]
-    if unknown.size:
-        raise BadInput(
-            f"{path} has the colour {_unpack(int(unknown[0]))}, which is not among those given: "
-            "add it to them."
-        )
-    return labels
-
-
-def _brightness(value: int) -> tuple[float, Color]:
-    red, green, blue = _unpack(value)
-    return 0.299 * red + 0.587 * green + 0.114 * blue, (red, green, blue)
-
-
-def _pack(color: Color) -> int:
-    red, green, blue = (int(c) for c in color)
-    return (red << 16) | (green << 8) | blue
-
-
-def _unpack(value: int) -> Color:
-    return value >> 16, value >> 8 & 255, value & 255

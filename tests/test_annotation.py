@@ -12,13 +12,9 @@ from hypothesis import strategies as st
 
 from napari_unet.annotation import (
     BLOCK,
-    Mapping,
     TrainingSet,
-    are_objects,
     block_grid,
     count_blocks,
-    guess_mapping,
-    mask_values,
 )
 from napari_unet.config import BACKGROUND, class_table
 from napari_unet.holdout import HoldOut
@@ -246,60 +242,3 @@ class TestThreads:
     def test_there_is_no_waiting_for_what_is_there(self):
         training_set = make_set()
         assert training_set.wait(training_set.version - 1, 0)
-
-
-class TestMapping:
-    @pytest.mark.parametrize(
-        ("mask", "expected"),
-        [
-            ([0, 1, 1], [0, 1, 1]),
-            ([0, 255, 0], [0, 1, 0]),
-            ([False, True, True], [0, 1, 1]),
-            ([0, 128, 255], [0, 1, 2]),
-            ([0, 1, 4, 7], [0, 1, 4, 7]),
-            ([0, 0, 0], [0, 0, 0]),
-            ([255, 255], [1, 1]),
-            ([1, 2], [1, 2]),
-            ([-1, 0, 1], [1, 0, 2]),
-            ([0, 65535, 65535], [0, 1, 1]),
-            (list(range(40)), [0] + [1] * 39),
-        ],
-    )
-    def test_guessed_from_common_masks(self, mask, expected):
-        mapping = guess_mapping(mask_values([np.array(mask)]))
-        assert mapping.apply(np.array(mask)).tolist() == expected
-        assert mapping.n_classes == max(1, *expected)
-
-    def test_a_mask_within_the_limit_of_values_is_classes_and_beyond_it_objects(self):
-        assert not guess_mapping(list(range(32))).objects
-        assert guess_mapping(list(range(33))).objects
-
-    def test_values_of_all_masks_count_together(self):
-        masks = [np.array([0, 7]), np.array([7, 300]), np.array([], np.uint8)]
-        assert mask_values(masks) == [0, 7, 300]
-
-    @pytest.mark.parametrize("strange", [2, 90, 200, 256])
-    def test_a_value_that_is_not_mapped_is_refused(self, strange):
-        mapping = Mapping({0: 0, 128: 1, 255: 2})
-        with pytest.raises(BadInput, match=f"value {strange}.*128 is class 1"):
-            mapping.apply(np.array([[0, 128], [strange, 255]]))
-
-    def test_an_empty_mapping_has_one_class_and_makes_all_background(self):
-        assert Mapping({}).n_classes == 1
-        assert Mapping({}).apply(np.array([[5, 0]])).tolist() == [[0, 0]]
-
-    def test_is_told_in_words(self):
-        assert Mapping({0: 0, 255: 1}).describe() == "0 is background, 255 is class 1"
-        assert "object" in Mapping({}, objects=True).describe()
-
-
-def test_several_values_of_one_piece_each_are_objects():
-    objects = np.zeros((20, 20), np.uint8)
-    for number in range(1, 6):
-        objects[number * 3 : number * 3 + 2, 2:9] = number
-    classes = objects.copy()
-    classes[0, 15:] = 3  # a second piece
-
-    assert are_objects([objects, objects], [0, 1, 2, 3, 4, 5]) is True
-    assert are_objects([objects, classes], [0, 1, 2, 3, 4, 5]) is None
-    assert are_objects([np.minimum(objects, 2)], [0, 1, 2]) is None

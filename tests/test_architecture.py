@@ -21,9 +21,9 @@ FLOORS = [
     names.split()
     for names in (
         "config run progress suffixes units",
-        "pictures annotation holdout normalise patches augment optimiser judging losses metrics"
-        " tiling instances device heap threads axes formats formats.* io atomic cards samples"
-        " models models.* rims kept sheets records script optional showing export"
+        "pictures annotation masks teaching holdout normalise patches augment optimiser judging"
+        " losses metrics tiling instances device heap threads axes formats formats.* io atomic"
+        " cards samples models models.* rims kept sheets records script optional showing export"
         " export.*",
         "library sharing sharing.*",
         "adviser learner checkpoint training inference",

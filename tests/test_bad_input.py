@@ -365,7 +365,7 @@ CASES = [
     Case(
         "float labels",
         lambda root: pair(root, mask=disk() * 0.5, suffix="npy"),
-        r"mask\.npy holds float labels that are not whole numbers: round them",
+        r"mask\.npy holds float64 numbers that are not whole: round them",
     ),
     Case(
         "negative labels",

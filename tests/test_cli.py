@@ -24,8 +24,9 @@ from napari_unet.cli import main, pairs, predict
 from napari_unet.cli.train import TrainReport
 from napari_unet.config import class_table
 from napari_unet.export import FORMATS
-from napari_unet.io import as_image, read_image, read_mask
+from napari_unet.io import as_image, read_image
 from napari_unet.library import load_model
+from napari_unet.masks import read_mask
 from napari_unet.project import create_project, open_project
 from napari_unet.records import MaskCard
 from napari_unet.run import BadInput, Noticed, Rested, Tiled

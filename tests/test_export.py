@@ -20,7 +20,8 @@ from scans import TILTED, in_itk_order, volume, write_file, write_series
 from napari_unet.config import class_table
 from napari_unet.export import describe, export_labels, export_probabilities, raster
 from napari_unet.formats.dicom import series_files
-from napari_unet.io import Image, as_image, read_image, read_mask
+from napari_unet.io import Image, as_image, read_image
+from napari_unet.masks import read_mask
 from napari_unet.run import BadInput
 
 OTHERS = (".nii.gz", ".nrrd", ".seg.nrrd", ".geojson", ".coco.json", ".roi.zip", ".csv")

@@ -1,4 +1,4 @@
-"""Images and masks as the rest works with them: read, ordered, matched in pairs."""
+"""Images as the rest works with them: read, ordered, matched with masks."""
 
 from pathlib import Path
 
@@ -13,10 +13,8 @@ from napari_unet.io import (
     Image,
     as_image,
     list_images,
-    mask_colors,
     match_pairs,
     read_image,
-    read_mask,
     stem,
     viewed_image,
 )
@@ -172,149 +170,6 @@ def test_grey_rgb_stays_rgb(tmp_path):
     assert read_image(tmp_path / "a.png").n_channels == 3
 
 
-# ---- masks
-
-
-def save(path: Path, data: np.ndarray) -> Path:
-    if path.suffix == ".npy":
-        np.save(path, data)
-    elif path.suffix == ".tif":
-        tifffile.imwrite(path, data)
-    else:
-        Pillow.fromarray(data).save(path)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "expected"),
-    [
-        ("a.png", [[0, 255], [3, 1]], [[0, 255], [3, 1]]),
-        ("a.npy", [[False, True]], [[0, 1]]),
-        ("a.npy", [[0.0, 300.0]], [[0, 300]]),
-        ("a.npy", [[[0, 1]], [[2, 3]]], [[[0, 1]], [[2, 3]]]),
-        ("a.tif", [[0, 70000]], [[0, 70000]]),
-    ],
-)
-def test_masks_are_integers_without_channels(tmp_path, name, data, expected):
-    data = np.array(data)
-    if data.dtype == np.int64:
-        data = data.astype(np.uint8 if data.max() < 256 else np.uint32)
-
-    mask = read_mask(save(tmp_path / name, data))
-
-    assert mask.dtype.kind in "iu"
-    np.testing.assert_array_equal(mask, expected)
-
-
-def test_a_stack_of_masks_needs_no_axes(tmp_path):
-    data = numbers(7, 40, 30)
-
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.tif", data)), data)
-
-
-def test_a_mask_of_one_bit_holds_0_and_1(tmp_path):
-    mask = read_mask(save(tmp_path / "a.png", numbers(40, 30) > 100))
-
-    assert np.unique(mask).tolist() == [0, 1]
-
-
-def test_a_palette_mask_gives_its_indices(tmp_path):
-    image = Pillow.fromarray(numbers(40, 30) % 3)
-    image.putpalette([9, 9, 9, 255, 0, 0, 0, 255, 0])
-    image.save(tmp_path / "a.png")
-
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), numbers(40, 30) % 3)
-
-
-RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npy"])
-@pytest.mark.parametrize("alpha", [False, True])
-def test_colours_are_numbered_dark_to_bright(tmp_path, name, alpha):
-    data = np.zeros((20, 24, 3), np.uint8)
-    data[0, :4] = [GREEN, RED, BLUE, BLACK]
-    if alpha:
-        data = np.dstack([data, np.full((20, 24), 255, np.uint8)])
-
-    path = save(tmp_path / name, data)
-
-    assert read_mask(path)[0, :4].tolist() == [3, 2, 1, 0]
-    assert mask_colors(path) == [BLUE, RED, GREEN]
-
-
-def test_colours_of_a_folder_number_every_mask_alike(tmp_path):
-    data = np.zeros((20, 24, 3), np.uint8)
-    data[0, 0] = GREEN
-    path = save(tmp_path / "a.png", data)
-
-    assert read_mask(path)[0, 0] == 1
-    assert read_mask(path, colors=[RED, GREEN])[0, 0] == 2
-    with pytest.raises(BadInput, match=r"the colour \(0, 255, 0\), which is not among those given"):
-        read_mask(path, colors=[RED])
-
-
-def test_an_rgb_mask_without_colour_keeps_its_values(tmp_path):
-    labels = numbers(20, 24) % 4 * 2
-
-    path = save(tmp_path / "a.png", np.dstack([labels] * 3))
-
-    np.testing.assert_array_equal(read_mask(path), labels)
-    assert mask_colors(path) == []
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "tif"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_black_and_white_jpeg_becomes_0_and_1(tmp_path, suffix, channels):
-    mask = np.zeros((64, 64), np.uint8)
-    mask[10:40, 13:50] = 255
-    data = np.dstack([mask] * channels).squeeze()
-    path = tmp_path / f"a.{suffix}"
-    if suffix == "jpg":
-        Pillow.fromarray(data).save(path, quality=80)
-    else:
-        tifffile.imwrite(path, data, compression="jpeg", compressionargs={"level": 80})
-
-    np.testing.assert_array_equal(read_mask(path), mask // 255)
-
-
-def photo() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "sentence"),
-    [
-        ("a.npy", np.full((8, 8), 0.5), "float labels that are not whole numbers: round them or"),
-        ("a.npy", np.full((8, 8), np.nan), "float labels"),
-        ("a.npy", np.full((8, 8), np.inf), "float labels"),
-        ("a.npy", np.full((8, 8), 1e30), "labels beyond"),
-        ("a.npy", np.full((8, 8), -1.0), "negative labels: give a mask of 0 and above"),
-        ("a.npy", np.full((8, 8), -1), "negative labels"),
-        ("a.png", photo(), "1200 colours and looks like a photograph, not a mask"),
-        ("a.jpg", photo(), "is a JPEG, which changes the values of a mask: save the mask as PNG"),
-        ("a.npy", photo().astype(float), "has 3 channels of float64, a mask has one"),
-        ("a.npy", photo().astype("uint16"), "colour mask of 16 bits: save its labels"),
-        ("a.npy", np.zeros((8, 8), complex), "does not hold real numbers"),
-        ("a.npy", np.zeros((0, 8)), "is empty"),
-    ],
-)
-def test_what_cannot_be_a_mask_is_refused(tmp_path, name, data, sentence):
-    path = save(tmp_path / name, data)
-
-    with pytest.raises(BadInput, match=sentence) as refusal:
-        read_mask(path)
-
-    assert str(path) in str(refusal.value)
-
-
-def test_a_mask_of_several_channels_is_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", numbers(2, 40, 30), metadata={"axes": "CYX"})
-
-    with pytest.raises(BadInput, match="has 2 channels of uint8, a mask has one"):
-        read_mask(tmp_path / "a.tif")
-
-
 # ---- folders and pairs
 
 
@@ -400,56 +255,6 @@ def test_an_image_cannot_be_changed():
     assert isinstance(image, Image)
     with pytest.raises(AttributeError):
         image.name = "other"
-
-
-# ---- where masks lie
-
-
-def placed(folder: Path, name: str, data: np.ndarray, matrix: list[list[float]]) -> Path:
-    """A NIfTI of an array in the order Z, Y, X, whose matrix from X, Y, Z is given."""
-    nibabel = pytest.importorskip("nibabel")
-    nibabel.save(nibabel.Nifti1Image(data.T, np.array(matrix, float)), folder / name)
-    return folder / name
-
-
-STRAIGHT = [[-0.5, 0, 0, 9], [0, -0.7, 0, 8], [0, 0, 2, 7], [0, 0, 0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("turn", "back"),
-    [
-        (lambda d: d, lambda m, _: m),
-        (lambda d: d[:, ::-1], lambda m, n: m @ _flip(1, n[1])),
-        (lambda d: d[::-1, :, ::-1], lambda m, n: m @ _flip(2, n[0]) @ _flip(0, n[2])),
-        (lambda d: d.transpose(2, 0, 1), lambda m, _: m[:, [1, 2, 0, 3]]),
-    ],
-)
-def test_a_mask_of_another_orientation_is_turned_as_its_image_is(tmp_path, turn, back):
-    data = numbers(3, 4, 5)
-    image = read_image(placed(tmp_path, "a.nii", data, STRAIGHT))
-    other = turn(data)
-    matrix = back(np.array(STRAIGHT), data.shape)
-
-    mask = read_mask(placed(tmp_path, "m.nii", other, matrix), affine=image.affine)
-
-    np.testing.assert_array_equal(mask, data)
-
-
-def _flip(axis: int, n: int) -> np.ndarray:
-    """The matrix by which the voxels of an axis X, Y, Z are counted from its other end."""
-    matrix = np.eye(4)
-    matrix[axis, axis], matrix[axis, 3] = -1, n - 1
-    return matrix
-
-
-@pytest.mark.parametrize("matrix", [np.eye(4), [[-0.5, 0, 0, 99], *STRAIGHT[1:]]])
-def test_a_mask_that_lies_otherwise_is_taken_as_it_is(tmp_path, matrix):
-    data = numbers(3, 4, 5)
-    image = read_image(placed(tmp_path, "a.nii", data, STRAIGHT))
-
-    mask = read_mask(placed(tmp_path, "m.nii", data, matrix), affine=image.affine)
-
-    np.testing.assert_array_equal(mask, data)
 
 
 # ---- names and channels

@@ -14,7 +14,7 @@ import yaml
 
 from napari_unet import hooks
 from napari_unet.formats import SCANS
-from napari_unet.io import read_mask
+from napari_unet.masks import read_mask
 from napari_unet.run import BadInput
 
 ROOT = Path(__file__).parents[1]

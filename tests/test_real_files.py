@@ -10,7 +10,8 @@ import pytest
 from scans import in_itk_order, of_itk
 
 from napari_unet.formats.dicom import series_files
-from napari_unet.io import list_images, read_image, read_mask
+from napari_unet.io import list_images, read_image
+from napari_unet.masks import read_mask
 from napari_unet.run import BadInput
 
 SERIES = {

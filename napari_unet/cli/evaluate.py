@@ -22,9 +22,8 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from napari_unet.annotation import understand
-    from napari_unet.api import read_masks
-    from napari_unet.io import affine_of, stem
+    from napari_unet.io import stem
+    from napari_unet.masks import affine_of, read_masks, understand
     from napari_unet.metrics import dense_confusion, dice_of, iou_of
 
     paths = matched(arguments.predicted, arguments.true)

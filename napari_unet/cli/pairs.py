@@ -11,14 +11,14 @@ from napari_unet.run import BadInput
 if TYPE_CHECKING:
     import numpy as np
 
-    from napari_unet.annotation import Mapping
     from napari_unet.io import Image
+    from napari_unet.masks import Mapping
 
 
 def read_pairs(images: Path, masks: Path, axes: str | None) -> list[tuple[Image, np.ndarray]]:
     """Images with their masks, matched by name."""
-    from napari_unet.api import read_masks
     from napari_unet.io import read_image
+    from napari_unet.masks import read_masks
 
     paths = matched(images, masks)
     read = [read_image(image, axes) for image, _ in paths]
@@ -67,7 +67,7 @@ def said_meaning(arguments: argparse.Namespace) -> Mapping | None:
 
 def parse_map(text: str) -> Mapping:
     """The mapping that `--map` says."""
-    from napari_unet.annotation import Mapping
+    from napari_unet.masks import Mapping
 
     try:
         values = {int(k): int(v) for k, v in (pair.split("=") for pair in text.split(","))}

@@ -143,9 +143,10 @@ def _saved(model: Model, out: Path) -> Path:
 
 def _understood(arguments: argparse.Namespace, border: float) -> tuple[TrainingSet, list[str]]:
     """Images and masks as a training set, and how they were understood, in lines."""
-    from napari_unet.api import make_training_set, project_set
+    from napari_unet.api import project_set
     from napari_unet.config import BACKGROUND
     from napari_unet.records import is_project
+    from napari_unet.teaching import make_training_set
 
     if arguments.masks is None and not is_project(arguments.images):
         raise BadInput(

@@ -14,7 +14,8 @@ from napari_unet.atomic import atomic_folder
 from napari_unet.config import BACKGROUND, UNLABELLED, SegClass
 from napari_unet.export.content import Content, make_content
 from napari_unet.export.nifti import write_nifti, write_nifti_image
-from napari_unet.io import Image, plain_name, read_image, read_mask, stem
+from napari_unet.io import Image, plain_name, read_image, stem
+from napari_unet.masks import read_mask
 from napari_unet.run import BadInput
 
 _ENDING = ".nii.gz"

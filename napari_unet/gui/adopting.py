@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels
 
-from napari_unet.annotation import Mapping, Region, guess_mapping, mask_values
+from napari_unet.annotation import Region
 from napari_unet.config import BACKGROUND, MAX_CLASSES, PALETTE, UNLABELLED, SegClass
 from napari_unet.gui.placing import finest
+from napari_unet.masks import Mapping, guess_mapping, mask_values
 from napari_unet.run import BadInput
 
 if TYPE_CHECKING:
