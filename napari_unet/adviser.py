@@ -272,7 +272,6 @@ class Say:
         """The net has learned for so many steps already."""
         self._adviser, self._steps = adviser, steps
         self._judged: float | None = None  # what scored best last
-        self.best = 0.0  # in the answer of the best weights
 
     def usual(self, step: int) -> float:
         """As long as nothing tells which does best."""

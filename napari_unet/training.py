@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,20 +15,18 @@ from torch import Tensor
 
 from napari_unet import __version__
 from napari_unet.adviser import TRUSTED, Adviser, Say
-from napari_unet.annotation import Ends, Item, TrainingSet, ends_of, region_of
-from napari_unet.cards import Card, Version, fingerprint, now
+from napari_unet.annotation import TrainingSet, ends_of
+from napari_unet.best import Best, finite
+from napari_unet.budget import Budget
+from napari_unet.cards import Card, Version, now
 from napari_unet.checkpoint import read_checkpoint, write_checkpoint
-from napari_unet.config import NetChoice, NetConfig, TrainConfig
+from napari_unet.config import TrainConfig
 from napari_unet.device import choose_device, choose_numerics, free_memory, ran_out_of_memory
 from napari_unet.holdout import HoldOut
-from napari_unet.judging import Judge
-from napari_unet.learner import Learner, Weights, copied, under
+from napari_unet.learner import Learner, Weights
 from napari_unet.library import Model
-from napari_unet.metrics import Scores, dice_of, mean
-from napari_unet.models import Net, build
-from napari_unet.models.pixels import PixelNet
+from napari_unet.origin import Origin, Windows, identify
 from napari_unet.patches import Sampler, item_stats
-from napari_unet.pictures import numbered
 from napari_unet.run import (
     BadInput,
     Control,
@@ -37,7 +34,6 @@ from napari_unet.run import (
     Noticed,
     Peeked,
     Rested,
-    Scored,
     Started,
     Stepped,
     Trained,
@@ -45,9 +41,6 @@ from napari_unet.run import (
 )
 from napari_unet.threads import Threads
 
-WARM_UP = 10  # steps over which the rate rises
-COOL_DOWN = 0.3  # part of a budget over which the rate falls
-JUDGE_STEPS = 20  # between two looks at the held-out annotation, or more
 NOTHING_LABELLED = (
     "Nothing is labelled in any image; paint some pixels of each class and some background, or "
     "give complete masks."
@@ -61,10 +54,6 @@ LEARNED_BEFORE = (
     "What is annotated was learned in an earlier run or is too little to be held out, so no score "
     "can be given; annotate another image."
 )
-# What the best weights are judged on at the end; with so many steps wanted, however long it takes,
-# so that equal runs have equal scores.
-MOST_PIECES, MOST_SECONDS = 100, 3.0
-JUDGE_COST = 5  # so that they take about a twentieth of the time: a step costs 4 times as much
 BACKUP_STEPS = 50
 CHECKPOINT_SECONDS = 60
 MOST_ROLLBACKS = 5
@@ -108,11 +97,11 @@ def _loop(
         if control.take_question():
             yield run.peek()
         if control.paused:
-            with run.clock_stopped():
+            with run.budget.clock_stopped():
                 control.wait_while_paused()
             continue
         if run.resting:
-            with run.clock_stopped():
+            with run.budget.clock_stopped():
                 changed = training_set.wait(run.sampler.version, timeout=0.2)
             if not changed:
                 continue
@@ -124,7 +113,7 @@ def _loop(
         yield from run.one_step()
         if run.guess_is_old:
             yield run.peek()
-        if run.due:
+        if run.best.due:
             yield from run.judge()
         if checkpoint is not None and run.saved_long_ago:
             yield from run.save_checkpoint(checkpoint)
@@ -139,7 +128,7 @@ class _Run:
     def __init__(
         self, config: TrainConfig, training_set: TrainingSet, start: Model | None, name: str
     ) -> None:
-        self.began = time.perf_counter()
+        self.budget = Budget(config)
         self.config, self.set, self.name = config, training_set, name
         if not training_set.items:
             raise BadInput("There is no image to train on; add one.")
@@ -149,50 +138,31 @@ class _Run:
             training_set.ndim,
         )
         torch.manual_seed(config.seed)
-        net = build(_net_config(config, training_set, start))
-        if start is not None:
-            _take_over(net, start, training_set.rims)
+        self.origin = Origin(start)
+        net = self.origin.build(config, training_set)
         self.holdout = HoldOut(config.holdout, net.halo, config.seed)
-        current = None if start is None else start.card.current
-        self._start = "" if current is None else current.created
-        self._learned: dict[str, str] = {}  # images of earlier runs
-        self._windows_before: Windows = {}
-        if start is not None:
-            self._learned, self._windows_before = start.card.images, start.card.windows
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         # A net that has learned knows more than an adviser does that has seen some strokes.
-        before = 0 if current is None else current.steps
+        before = self.origin.steps
         hinting, earlier = config.second_opinion and before < TRUSTED, None
-        if start is not None and config.second_opinion and not hinting:
-            earlier = _earlier_adviser(start, net, training_set.rims, self.numerics.device)
+        if config.second_opinion and not hinting:
+            earlier = self.origin.adviser(net, training_set.rims, self.numerics.device)
         self.adviser = Adviser(
             self.sampler, net.config, self.numerics, config.seed, hinting, earlier
         )
         self.say = Say(self.adviser, before)
         self.learner = Learner(net, config, self.sampler, self.numerics, self.adviser, before)
-        self.jury = Judge(
-            self.holdout,
-            self.numerics,
-            len(training_set.classes),
-            training_set.ndim,
-            training_set.rims,
-        )
+        self.best = Best(self.learner, self.holdout, self.say)
         # Sums depend on the number of threads: with so many steps wanted, it stays as it is.
         self.threads = Threads(self.numerics.device.type == "cpu" and config.steps is None)
         self.resting = False
-        self.best: Weights | None = None
-        self.best_dice = -1.0
-        self.best_step = 0
-        self.curve: list[tuple[int, float]] = []
         self._progress_step = 0  # the last at which something improved, or was painted
         self._losses = (math.inf, 0.0)  # lowest and present, smoothed
-        self._judged = (-1, JUDGE_STEPS)  # version last judged on, step of the next look
-        self._judged_with: PixelNet | None = None  # the adviser then
         self._pending: tuple[int, Tensor] | None = None  # a loss that is not waited for
         self._backup = self.learner.weights()
         self._backed_up_at = 0
         self._rollbacks = 0
-        self._saved = self.began
+        self._saved = time.perf_counter()
         self._guessed = False  # whether the last answer was the classifier
         self.failed = False
         self._over = False  # whether its model was handed over
@@ -202,7 +172,7 @@ class _Run:
     def begin(self) -> Iterator[Event]:
         """Look at the annotation for the first time."""
         notices = list(self.take_in_changes())
-        if self.sampler.empty and not self._open_ended:
+        if self.sampler.empty and not self.budget.open_ended:
             raise BadInput(ONLY_HELD_OUT if self.set.counts.any() else NOTHING_LABELLED)
         items = self.set.items
         yield Started(
@@ -221,14 +191,14 @@ class _Run:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
         new = tuple(i for i in self.set.items if i.name not in self.holdout.roles)
-        _go_on(self.holdout, new, self._learned, self._windows_before)
+        self.origin.hold_out(self.holdout, new)
         painted = self.sampler.refresh(self.step)
         yield from self._refresh_adviser()
         if not painted:
             return
         self._be_patient_again()
         if first and self.config.holdout and not self.holdout.held(self.sampler.items):
-            yield Noticed("held-out", LEARNED_BEFORE if self._learned else TOO_LITTLE)
+            yield Noticed("held-out", LEARNED_BEFORE if self.origin.learned else TOO_LITTLE)
         learned, there = self.sampler.totals, self.sampler.labelled
         for number in np.flatnonzero(learned[: 1 + len(self.set.classes)] == 0).tolist():
             if there[number]:
@@ -258,7 +228,7 @@ class _Run:
         """One optimiser step; when memory runs out, a smaller one is tried."""
         start = time.perf_counter()
         try:
-            loss = self.learner.learn(self._part_of_rate)
+            loss = self.learner.learn(self.budget.part_of_rate(self.step))
             self.threads.took(time.perf_counter() - start, self.learner.pixels)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
@@ -280,79 +250,21 @@ class _Run:
         """Judge the averaged weights; when memory runs out, in smaller pieces, or later."""
         while True:
             try:
-                events = list(self._judge())
+                scored = self.best.judge(self.budget.seconds)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
-            if self.jury.edge >= 16:
-                self.jury.edge //= 2
-            elif self.adviser.net is not None:
-                yield self._stop_adviser()
-            else:
-                self._judged = (self._judged[0], self.step + JUDGE_STEPS)
+            if self.best.take_less():
+                continue
+            if self.adviser.net is None:
+                self.best.put_off()
                 return
-        yield from events
-
-    def _judge(self) -> Iterator[Event]:
-        """Score the averaged weights, and the best so far anew if the annotation changed since."""
-        average, adviser = self.learner.average, self.adviser.net
-        changed = self._judged[0] != self.sampler.version or self._judged_with is not adviser
-        if self.best is not None and changed:
-            present = copied(average.state_dict())
-            average.load_state_dict(self.best)
-            try:
-                self.say.best, scores = self._scores(self.say.choices(self.best_step))
-            finally:
-                average.load_state_dict(present)
-            rescored = mean(scores)
-            if rescored is None:  # what it was judged by has been erased
-                self.best = None
-            self.best_dice = rescored or 0.0
-        share, classes = self._scores(self.say.choices(self.step))
-        pause = max(JUDGE_STEPS, round(JUDGE_COST * self.jury.pixels / self.learner.pixels))
-        self._judged = (self.sampler.version, self.step + pause)
-        self._judged_with = adviser
-        dice = mean(classes)
-        if dice is None or not _finite(average.state_dict()):
-            self.say.judge(None)
-            return
-        self.say.judge(share)
-        # What a few steps have learned may score well where it was learned, and nowhere else.
-        immature = self.say.mature(self.step) and not self.say.mature(self.best_step)
-        better = self.best is None or dice > self.best_dice or immature
-        if better:
-            self.best, self.best_dice = copied(average.state_dict()), dice
-            self.best_step = self._progress_step = self.step
-            self.say.best = share
-        self.curve.append((self.step, dice))
-        yield Scored(self.step, self.seconds, dice, classes, better)
-
-    def _scores(self, shares: tuple[float, ...]) -> tuple[float, Scores]:
-        """With which share of the adviser the averaged weights do best, and their scores then."""
-        return self.jury.score(self.learner.average, self.sampler.items, shares, self.adviser.view)
-
-    def _judge_the_best(self) -> dict[str, float]:
-        """By image, on as much of what was held out as there is time for; pooled, the score."""
-        assert self.best is not None
-        self.learner.average.load_state_dict(self.best)
-        try:
-            (tables,) = self.jury.tables(
-                self.learner.average,
-                self.sampler.items,
-                MOST_PIECES,
-                (self.say.possible(self.say.best),),
-                self.adviser.view,
-                math.inf if self.config.steps else MOST_SECONDS,
-            ).values()
-        except (RuntimeError, MemoryError) as error:
-            if not ran_out_of_memory(error):
-                raise
-            return {}  # with the score on a sample
-        pooled = mean(self.jury.pooled(tables, self.sampler.items))
-        self.best_dice = self.best_dice if pooled is None else pooled
-        scores = {name: mean(dice_of(table)) for name, table in tables.items()}
-        return {name: score for name, score in scores.items() if score is not None}
+            yield self._stop_adviser()
+        if scored is not None:
+            if scored.best:
+                self._progress_step = self.step
+            yield scored
 
     def rest(self) -> Event:
         self.resting = True
@@ -367,21 +279,23 @@ class _Run:
         pending, self._pending = self._pending, None
         if pending is not None:
             yield self._look_at(*pending)
-        if not _finite(self.learner.average.state_dict()):  # of the last update there is no loss
+        if not finite(self.learner.average.state_dict()):  # of the last update there is no loss
             yield self._roll_back()
         if checkpoint is not None:
             yield from self.save_checkpoint(checkpoint)
         yield from self._refresh_adviser(now=True)
-        if self.step and self._holds_out:
+        if self.step and self.best.possible:
             yield from self.judge()
-        dice = dict(self.curve).get(self.step)
+        dice = dict(self.best.curve).get(self.step)
         model = last = self._model(self.step, dice, self.say.now(self.step))
-        if self.best is not None:
-            held_out = self._judge_the_best()
+        if self.best.found:
+            held_out = self.best.judge_well()
             model = self._best_model()
             model.card = model.card.model_copy(update={"held_out": held_out})
         self._over = True
-        yield Trained(self._reason(control), self.step, self.seconds, self._dice, model, last)
+        yield Trained(
+            self._reason(control), self.step, self.budget.seconds, self.best.dice, model, last
+        )
 
     def rescued(self) -> Iterator[Event]:
         """What was learned until something went wrong that cannot be mended."""
@@ -390,10 +304,10 @@ class _Run:
         self.failed = True
         with suppress(Exception):  # of what went wrong before there is more to say
             model = last = self._model(self.step, None, self.say.now(self.step))
-            if self.best is not None:
-                self.learner.average.load_state_dict(self.best)
+            if self.best.found:
+                self.best.take_up()
                 model = self._best_model()
-            yield Trained("failed", self.step, self.seconds, self._dice, model, last)
+            yield Trained("failed", self.step, self.budget.seconds, self.best.dice, model, last)
 
     def peek(self) -> Event:
         """The model as it is now."""
@@ -406,53 +320,15 @@ class _Run:
         """Whether somebody still has the classifier, where the net knows more."""
         return self._guessed and self.say.shared(self.step)
 
-    # --- time, budget and patience ---
+    # --- budget and patience ---
 
     @property
     def step(self) -> int:
         return self.learner.step
 
     @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.began
-
-    @contextmanager
-    def clock_stopped(self) -> Iterator[None]:
-        """Waiting is not training: inside, the clock stands still."""
-        since = time.perf_counter()
-        yield
-        self.began += time.perf_counter() - since
-
-    @property
-    def _open_ended(self) -> bool:
-        return self.config.seconds is None and self.config.steps is None
-
-    @property
-    def _used(self) -> float:
-        """The part of the budget that is used."""
-        by_steps = self.step / self.config.steps if self.config.steps else 0.0
-        by_time = self.seconds / self.config.seconds if self.config.seconds else 0.0
-        return max(by_steps, by_time)
-
-    @property
     def spent(self) -> bool:
-        return self._used >= 1
-
-    @property
-    def _part_of_rate(self) -> float:
-        """A budget ends at a falling rate; without one the average of the weights must do."""
-        warm = min(1.0, (self.step + 1) / WARM_UP)
-        cool = 1.0 if self._open_ended else min(1.0, (1 - self._used) / COOL_DOWN)
-        return warm * max(cool, 0.01)
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to judge."""
-        return self.step >= self._judged[1] and self._holds_out
-
-    @property
-    def _holds_out(self) -> bool:
-        return any(self.holdout.windows.values())
+        return self.budget.used(self.step) >= 1
 
     @property
     def saved_long_ago(self) -> bool:
@@ -461,7 +337,7 @@ class _Run:
     @property
     def stale(self) -> bool:
         """Whether open-ended training no longer improves."""
-        return self._open_ended and self.step - self._progress_step >= self.config.patience
+        return self.budget.open_ended and self.step - self._progress_step >= self.config.patience
 
     def _be_patient_again(self) -> None:
         self._progress_step = self.step
@@ -485,15 +361,15 @@ class _Run:
         smooth += (loss - smooth) * (0.05 if smooth else 1)
         if smooth < 0.99 * lowest:
             lowest = smooth
-            if self.best is None:  # with a score to go by, the loss no longer counts as progress
+            if not self.best.found:  # with a score to go by, the loss no longer counts as progress
                 self._progress_step = step
         self._losses = (lowest, smooth)
         if step % BACKUP_STEPS == 0:
             # The step after this one has been taken already, and may be the one that diverged.
             backup = self.learner.weights()
-            if all(map(_finite, backup)):
+            if all(map(finite, backup)):
                 self._backup, self._backed_up_at, self._rollbacks = backup, step, 0
-        return Stepped(step, self.seconds, loss, self.learner.pixels)
+        return Stepped(step, self.budget.seconds, loss, self.learner.pixels)
 
     def _roll_back(self) -> Event:
         self._rollbacks += 1
@@ -523,7 +399,7 @@ class _Run:
 
     def _give_up(self, kind: Literal["diverged", "memory"], why: str) -> Event:
         """End the run with what it has; with nothing yet, that is the user's to mend."""
-        if self.best is None and self._backed_up_at == 0:
+        if not self.best.found and self._backed_up_at == 0:
             raise BadInput(why)
         self.failed = True
         return Noticed(kind, f"{why} The best so far is kept.")
@@ -543,13 +419,9 @@ class _Run:
 
     # --- what is kept ---
 
-    @property
-    def _dice(self) -> float | None:
-        return None if self.best is None else self.best_dice
-
     def _best_model(self) -> Model:
         """That of the best weights, which are the averaged ones now."""
-        return self._model(self.best_step, self.best_dice, self.say.possible(self.say.best))
+        return self._model(self.best.step, self.best.dice, self.say.possible(self.best.share))
 
     def _model(self, step: int, dice: float | None, share: float) -> Model:
         """The averaged weights, copied, with what is to be said of them."""
@@ -562,17 +434,10 @@ class _Run:
 
     def _card(self, step: int, dice: float | None, share: float) -> Card:
         items = self.sampler.items  # others came a moment ago, and were not learned
-        images = {i.name: _identify(i) for i in items}
-        now_here = set(images.values())
-        earlier, windows = dict[str, str](), Windows()
-        for name, digest in self._learned.items():
-            if digest not in now_here:
-                called = numbered(name, {*images, *earlier})  # another may have its name now
-                earlier[called] = digest
-                if name in self._windows_before:
-                    windows[called] = self._windows_before[name]
+        images = {i.name: identify(i) for i in items}
+        earlier, windows = self.origin.beside(images)
         version = Version(
-            number=1, created=now(), steps=step, seconds=round(self.seconds, 2), dice=dice
+            number=1, created=now(), steps=step, seconds=round(self.budget.seconds, 2), dice=dice
         )
         return Card(
             name=self.name,
@@ -589,32 +454,27 @@ class _Run:
             software={"napari-unet": __version__, "torch": torch.__version__},
             rims=self.set.rims,
             smallest=self.set.smallest,
-            curve=tuple(self.curve),
+            curve=tuple(self.best.curve),
             windows=windows | _places(self.holdout),
             versions=(version,),
         )
 
     def save_checkpoint(self, path: Path) -> Iterator[Event]:
         """Everything that going on needs, so that the result is that of a run never interrupted."""
-        tensors, learner = self.learner.state()
-        if self.best is not None:
-            tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        state = {
+        (tensors, learner), (best, judged) = self.learner.state(), self.best.state()
+        state = judged | {
             "for": self._identity,
             "sizes": {i.name: i.annotation.shape for i in self.set.items},
             "learner": learner,
             "sampler": self.sampler.state(),
             "holdout": self.holdout.state(),
-            "seconds": self.seconds,
-            "best": [self.best_dice, self.best_step, self.say.best],
-            "curve": self.curve,
+            "seconds": self.budget.seconds,
             "progress": self._progress_step,
             "losses": self._losses,
-            "judged": self._judged,
         }
         self._saved = time.perf_counter()
         try:
-            write_checkpoint(path, tensors, state)
+            write_checkpoint(path, tensors | best, state)
         except BadInput as error:  # a full disk must not cost what has been learned
             yield Noticed("checkpoint", str(error))
 
@@ -641,26 +501,23 @@ class _Run:
     def _identity(self) -> list[Any]:
         """What must be the same for a checkpoint to be gone on from."""
         net, numerics = self.learner.net, self.numerics
-        return [net.config.model_dump_json(), self._start, numerics.name, numerics.device.type]
+        return [
+            net.config.model_dump_json(),
+            self.origin.created,
+            numerics.name,
+            numerics.device.type,
+        ]
 
     def _restore(self, tensors: Weights, state: dict[str, Any]) -> None:
         self.learner.restore(tensors, state["learner"])
         self.holdout.restore(state["holdout"])
         self.sampler.refresh(self.step)
         self.sampler.restore(state["sampler"])
-        device = self.numerics.device
-        self.best = {k: v.to(device) for k, v in under("best.", tensors).items()} or None
-        self.best_dice, self.best_step, self.say.best = state["best"]
-        self.curve = [(int(s), float(d)) for s, d in state["curve"]]
-        self.began = time.perf_counter() - state["seconds"]
+        self.best.restore(tensors, state)
+        self.budget.seconds = state["seconds"]
         self._progress_step = state["progress"]
         self._losses = tuple(state["losses"])
-        self._judged = (-1, state["judged"][1])  # the annotation may be another
         self._backup, self._backed_up_at = self.learner.weights(), self.step
-
-
-def _finite(weights: Weights) -> bool:
-    return all(bool(torch.isfinite(w).all()) for w in weights.values())
 
 
 def _in_its_format(config: TrainConfig, ndim: int, state: dict[str, Any]) -> TrainConfig:
@@ -674,77 +531,8 @@ def _in_its_format(config: TrainConfig, ndim: int, state: dict[str, Any]) -> Tra
     return config
 
 
-def _identify(item: Item) -> str:
-    """The image's fingerprint, taken once."""
-    if "fingerprint" not in item.cache:
-        item.cache["fingerprint"] = fingerprint(item.image)
-    found: str = item.cache["fingerprint"]
-    return found
-
-
-Windows = dict[str, tuple[Ends, ...]]
-
-
 def _places(holdout: HoldOut) -> Windows:
     """What is held out, as a model's card has it."""
     return {
         name: tuple(map(ends_of, windows)) for name, windows in holdout.windows.items() if windows
     }
-
-
-def _go_on(
-    holdout: HoldOut, items: tuple[Item, ...], learned: dict[str, str], windows: Windows
-) -> None:
-    """A model is not judged by what it has learned in an earlier run, under whatever name."""
-    names = {digest: name for name, digest in learned.items()}
-    for item in items if names else ():
-        name = names.get(_identify(item))
-        if name is not None:
-            held = windows.get(name, ())
-            holdout.go_on(item, [region_of(ends) for ends in held])
-
-
-def _net_config(config: TrainConfig, training_set: TrainingSet, start: Model | None) -> NetConfig:
-    own = {
-        "ndim": training_set.ndim,
-        "in_channels": training_set.items[0].image.shape[0],
-        "n_classes": training_set.n_values,
-    }
-    choice = {k: getattr(config, k) for k in NetChoice.model_fields}
-    if start is not None:
-        there = start.card.net
-        usual = {k: field.default for k, field in NetChoice.model_fields.items()}
-        other = [k for k in choice if choice[k] not in (usual[k], getattr(there, k))]
-        if other:
-            raise BadInput(
-                f"Model '{start.card.name}' has {other[0]} {getattr(there, other[0])}, not "
-                f"{choice[other[0]]}; leave {other[0]} out, or start from random weights."
-            )
-        return there.model_copy(update=own | {"pixels": 0.0})
-    spacing = training_set.spacing if training_set.ndim == 3 else ()
-    return NetConfig(**choice, **own, spacing=spacing)
-
-
-def _earlier_adviser(start: Model, net: Net, rims: bool, device: torch.device) -> PixelNet | None:
-    """The classifier of pixels of another model, if it tells the same things apart."""
-    there = start.net.pixels
-    own = net.config.model_copy(update={"pixels": start.card.net.pixels})
-    if there is None or start.net.config != own or start.card.rims != rims:
-        return None
-    return copy.deepcopy(there).to(device)
-
-
-def _take_over(net: Net, start: Model, rims: bool) -> None:
-    """Weights of another model; only its last layer may differ, where the classes do."""
-    own = net.state_dict()
-    fitting = {k: v for k, v in start.weights.items() if k in own and own[k].shape == v.shape}
-    if start.card.rims != rims:  # as many outputs may mean other things
-        fitting = {k: v for k, v in fitting.items() if not k.startswith("last")}
-    if any(k not in fitting and not k.startswith("last") for k in own):
-        there, here = start.card.net, net.config
-        raise BadInput(
-            f"Model '{start.card.name}' reads {there.in_channels} channel(s) in {there.ndim}-D, "
-            f"these images are {here.in_channels} channel(s) in {here.ndim}-D; start from another "
-            "model or from random weights."
-        )
-    net.load_state_dict(own | fitting)

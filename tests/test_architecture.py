@@ -20,13 +20,13 @@ PACKAGE = ROOT / "napari_unet"
 FLOORS = [
     names.split()
     for names in (
-        "config run progress suffixes units",
+        "config run progress suffixes units budget",
         "pictures annotation masks teaching holdout normalise patches augment optimiser judging"
         " losses metrics tiling instances device heap threads axes formats formats.* io atomic"
         " cards samples models models.* rims kept sheets records script optional showing export"
         " export.*",
         "library sharing sharing.*",
-        "adviser learner checkpoint training inference",
+        "adviser learner best origin checkpoint training inference",
         "live segmenting session project",
         "hooks api cli cli.* demo info gui gui.*",
     )

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet import adviser, learner, training
+from napari_unet import adviser, judging, learner
 from napari_unet.adviser import ASKED, FIRST_GUESS, TOGETHER, TRUSTED
 from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp
+from napari_unet.best import MOST_PIECES, MOST_SECONDS
 from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics
 from napari_unet.holdout import HoldOut
@@ -39,7 +40,7 @@ from napari_unet.run import (
     Trained,
     Woke,
 )
-from napari_unet.training import MOST_PIECES, MOST_SECONDS, train
+from napari_unet.training import train
 
 TINY = {"width": 4, "depth": 2, "patch": 32, "batch": 4, "device": "cpu", "precision": "float32"}
 
@@ -789,7 +790,7 @@ class TestLateTrouble:
         assert events[-1].model.weights
 
     def test_memory_that_runs_out_while_judging_does_not_stop_it(self, monkeypatch):
-        real = training.Judge.score
+        real = judging.Judge.score
         edges = []
 
         def short_of_memory(self, *arguments, **options):
@@ -798,7 +799,7 @@ class TestLateTrouble:
                 raise MemoryError
             return real(self, *arguments, **options)
 
-        monkeypatch.setattr(training.Judge, "score", short_of_memory)
+        monkeypatch.setattr(judging.Judge, "score", short_of_memory)
         events = run(make_set(6), steps=30)
 
         assert edges[:2] == [256, 128]
@@ -808,22 +809,22 @@ class TestLateTrouble:
         def out_of_memory(*_arguments, **_options):
             raise MemoryError
 
-        monkeypatch.setattr(training.Judge, "score", out_of_memory)
-        monkeypatch.setattr(training.Judge, "tables", out_of_memory)
+        monkeypatch.setattr(judging.Judge, "score", out_of_memory)
+        monkeypatch.setattr(judging.Judge, "tables", out_of_memory)
 
         last = run(make_set(6), steps=60)[-1]
 
         assert (last.reason, last.step, last.dice) == ("steps", 60, None)
 
     def test_the_last_model_has_no_score_of_earlier_weights(self, monkeypatch):
-        real, times = training.Judge.score, itertools.count()
+        real, times = judging.Judge.score, itertools.count()
 
         def only_once(self, *arguments, **options):
             if next(times):
                 raise MemoryError
             return real(self, *arguments, **options)
 
-        monkeypatch.setattr(training.Judge, "score", only_once)
+        monkeypatch.setattr(judging.Judge, "score", only_once)
 
         done = run(make_set(6), steps=45)[-1]
 
@@ -834,7 +835,7 @@ class TestLateTrouble:
         self, monkeypatch
     ):
         training_set, seen = make_set(6), []
-        real = training.Judge.score
+        real = judging.Judge.score
 
         def short_of_memory(self, net, *others):
             seen.append({k: v.clone() for k, v in net.state_dict().items()})
@@ -842,7 +843,7 @@ class TestLateTrouble:
                 raise MemoryError
             return real(self, net, *others)
 
-        monkeypatch.setattr(training.Judge, "score", short_of_memory)
+        monkeypatch.setattr(judging.Judge, "score", short_of_memory)
         scored = 0
         for event in train(TrainConfig(steps=60, **TINY), training_set):
             if isinstance(event, Scored):

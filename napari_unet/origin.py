@@ -1,0 +1,115 @@
+"""The model that a run goes on from: what is taken over of it, and what it has learned before."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from napari_unet.annotation import Ends, Item, TrainingSet, region_of
+from napari_unet.cards import fingerprint
+from napari_unet.config import NetChoice, NetConfig, TrainConfig
+from napari_unet.holdout import HoldOut
+from napari_unet.library import Model
+from napari_unet.models import Net, build
+from napari_unet.models.pixels import PixelNet
+from napari_unet.pictures import numbered
+from napari_unet.run import BadInput
+
+Windows = dict[str, tuple[Ends, ...]]  # held out, by image
+
+
+class Origin:
+    """A model that a run begins with, or random weights."""
+
+    def __init__(self, model: Model | None) -> None:
+        self._model = model
+        current = None if model is None else model.card.current
+        self.created = "" if current is None else current.created
+        self.steps = 0 if current is None else current.steps
+        self.learned: dict[str, str] = {}  # fingerprints of images, by their names
+        self._windows: Windows = {}
+        if model is not None:
+            self.learned, self._windows = model.card.images, model.card.windows
+
+    def build(self, config: TrainConfig, training_set: TrainingSet) -> Net:
+        """A net for a training set, with the model's weights."""
+        net = build(self._net_config(config, training_set))
+        if self._model is not None:
+            _take_over(net, self._model, training_set.rims)
+        return net
+
+    def adviser(self, net: Net, rims: bool, device: torch.device) -> PixelNet | None:
+        """The model's classifier of pixels, if it tells the same things apart."""
+        model = self._model
+        if model is None or model.net.pixels is None:
+            return None
+        own = net.config.model_copy(update={"pixels": model.card.net.pixels})
+        if model.net.config != own or model.card.rims != rims:
+            return None
+        return copy.deepcopy(model.net.pixels).to(device)
+
+    def hold_out(self, holdout: HoldOut, items: tuple[Item, ...]) -> None:
+        """No net is judged by what it has learned in an earlier run, under whatever name."""
+        names = {digest: name for name, digest in self.learned.items()}
+        for item in items if names else ():
+            name = names.get(identify(item))
+            if name is not None:
+                held = self._windows.get(name, ())
+                holdout.go_on(item, [region_of(ends) for ends in held])
+
+    def beside(self, images: dict[str, str]) -> tuple[dict[str, str], Windows]:
+        """Images that were learned before and are none of these, and what was held out of them."""
+        earlier, windows = dict[str, str](), Windows()
+        here = set(images.values())
+        for name, digest in self.learned.items():
+            if digest not in here:
+                called = numbered(name, {*images, *earlier})  # another may have its name now
+                earlier[called] = digest
+                if name in self._windows:
+                    windows[called] = self._windows[name]
+        return earlier, windows
+
+    def _net_config(self, config: TrainConfig, training_set: TrainingSet) -> NetConfig:
+        own = {
+            "ndim": training_set.ndim,
+            "in_channels": training_set.items[0].image.shape[0],
+            "n_classes": training_set.n_values,
+        }
+        choice = {k: getattr(config, k) for k in NetChoice.model_fields}
+        if self._model is None:
+            spacing = training_set.spacing if training_set.ndim == 3 else ()
+            return NetConfig(**choice, **own, spacing=spacing)
+        there = self._model.card.net
+        usual = {k: field.default for k, field in NetChoice.model_fields.items()}
+        other = [k for k in choice if choice[k] not in (usual[k], getattr(there, k))]
+        if other:
+            raise BadInput(
+                f"Model '{self._model.card.name}' has {other[0]} {getattr(there, other[0])}, not "
+                f"{choice[other[0]]}; leave {other[0]} out, or start from random weights."
+            )
+        return there.model_copy(update=own | {"pixels": 0.0})
+
+
+def identify(item: Item) -> str:
+    """The image's fingerprint, taken once."""
+    if "fingerprint" not in item.cache:
+        item.cache["fingerprint"] = fingerprint(item.image)
+    found: str = item.cache["fingerprint"]
+    return found
+
+
+def _take_over(net: Net, start: Model, rims: bool) -> None:
+    """Weights of another model; only its last layer may differ, where the classes do."""
+    own = net.state_dict()
+    fitting = {k: v for k, v in start.weights.items() if k in own and own[k].shape == v.shape}
+    if start.card.rims != rims:  # as many outputs may mean other things
+        fitting = {k: v for k, v in fitting.items() if not k.startswith("last")}
+    if any(k not in fitting and not k.startswith("last") for k in own):
+        there, here = start.card.net, net.config
+        raise BadInput(
+            f"Model '{start.card.name}' reads {there.in_channels} channel(s) in {there.ndim}-D, "
+            f"these images are {here.in_channels} channel(s) in {here.ndim}-D; start from another "
+            "model or from random weights."
+        )
+    net.load_state_dict(own | fitting)
