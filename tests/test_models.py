@@ -8,7 +8,7 @@ import torch
 from napari_unet.config import NetConfig
 from napari_unet.models import ARCHITECTURES, build
 from napari_unet.models.nested import NestedUNet
-from napari_unet.models.unet import Plan, UNet
+from napari_unet.models.unet import Plan, UNet, convolution
 from napari_unet.run import BadInput
 
 VARIANTS = [
@@ -197,6 +197,24 @@ def test_a_coarse_axis_is_halved_later():
     assert net.stride == (2, 8, 8)
     assert net.halo[0] < net.halo[1]
     assert net.eval()(torch.randn(1, 1, 3, 9, 17)).shape == (1, 1, 3, 9, 17)
+
+
+@pytest.mark.parametrize("planes", [1, 2, 3])
+def test_thin_volumes_have_the_gradients_that_float32_has(planes):
+    """Where a gradient is left as the memory is found, it is a number now and none then."""
+    torch.manual_seed(0)
+    conv = convolution(3, 64, 64, 3)
+    x, wanted = torch.randn(1, 64, planes, 8, 8), torch.randn(1, 64, planes, 8, 8)
+    conv(x).backward(wanted)
+    expected = conv.weight.grad.clone()
+    for _ in range(20):
+        conv.weight.grad = None
+        left = [torch.full((2**18,), torch.nan) for _ in range(8)]
+        del left
+        with torch.autocast("cpu", torch.bfloat16):
+            y = conv(x.contiguous(memory_format=torch.channels_last_3d))
+        y.float().backward(wanted)
+        torch.testing.assert_close(conv.weight.grad, expected, atol=0.5, rtol=0.05)
 
 
 @pytest.mark.parametrize("up", ["transposed", "transposed3", "linear", "nearest"])

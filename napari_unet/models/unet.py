@@ -57,9 +57,23 @@ def halvings(config: NetConfig, depth: int) -> tuple[tuple[int, ...], ...]:
     return tuple(factors)
 
 
+class _Conv3d(nn.Conv3d):
+    """A convolution whose gradient can be relied on.
+
+    In bfloat16 on a CPU, oneDNN 3.12 leaves a part of the weights' gradient as it finds the memory
+    where an image has two planes.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] > 2 or x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
 def convolution(ndim: int, inputs: int, outputs: int, kernel: int, bias: bool = True) -> nn.Module:
     """Make a convolution that keeps the size."""
-    layer = nn.Conv2d if ndim == 2 else nn.Conv3d
+    layer = nn.Conv2d if ndim == 2 else _Conv3d
     return layer(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
 
 
