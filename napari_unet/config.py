@@ -63,6 +63,13 @@ class NetChoice(Frozen):
         None, ge=1, le=512, description="Channels of the first level; they double at each level"
     )
     depth: int | None = Field(None, ge=1, le=8, description="Times the resolution is halved")
+    grain: int | None = Field(
+        None,
+        ge=1,
+        le=2,
+        description="Edge of the squares of pixels that the network works on; with 2 it learns and "
+        "predicts faster and sees as far, but draws nothing finer",
+    )
     attention: bool = Field(False, description="Gate each skip connection by attention")
     residual: bool = Field(False, description="Add a shortcut around each convolution block")
 
@@ -75,6 +82,7 @@ class NetConfig(NetChoice):
     n_classes: int = Field(
         1, ge=1, le=MAX_CLASSES, description="Classes it tells apart, background not counted"
     )
+    grain: int = Field(1, ge=1, le=2, description="Edge of the squares that it works on")
     # Voxel edges relative to the finest one: an axis twice as coarse is halved one time less.
     spacing: tuple[float, ...] = Field((), description="Voxel edges, coarse axes larger; 3-D only")
     pixels: float = Field(
@@ -93,7 +101,9 @@ class TrainConfig(NetChoice):
     seconds: float | None = Field(None, gt=0, description="Stop after so many seconds")
     steps: int | None = Field(None, ge=1, description="Stop after so many steps")
     batch: int = Field(4, ge=1, le=1024, description="Patches in one step")
-    patch: int = Field(128, ge=16, le=4096, description="Edge of a square patch, in pixels")
+    patch: int | None = Field(
+        None, ge=16, le=4096, description="Edge of a square patch, in pixels; none fits it to grain"
+    )
     rate: float = Field(0.02, gt=0, le=1, description="Learning rate")
     decay: float = Field(1e-2, ge=0, le=1, description="Weight decay")
     augment: float = Field(

@@ -22,6 +22,7 @@ from napari_unet.optimiser import Optimiser
 from napari_unet.patches import Sampler, Spot, cut
 from napari_unet.run import FIRST_GUESS
 
+PATCH = {1: 128, 2: 192}  # by the grain: on a coarse grid pixels cost less
 AVERAGE = 0.99  # of the weights; less at the beginning
 # From so many steps on a net may know its images too well; augmentation then grows with the steps,
 KNOWN = 150
@@ -53,7 +54,7 @@ class Learner:
         self.scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.scaled)
         self.rng = np.random.default_rng(config.seed)
         self.random = torch.Generator(numerics.device).manual_seed(config.seed)
-        self.patch = patch_shape(config, self.set, net.stride)
+        self.patch = patch_shape(config.patch or PATCH[net.config.grain], self.set, net.stride)
         # A volume's patch has more neighbours in each voxel's reach, and more voxels.
         self.batch = config.batch if self.set.ndim == 2 else max(1, config.batch // 4)
         self.step = 0
@@ -234,12 +235,10 @@ def wrongness(logits: Tensor, target: Tensor) -> Tensor:
     return ((1 - right) * known).flatten(1).sum(1) / known.flatten(1).sum(1)
 
 
-def patch_shape(
-    config: TrainConfig, training_set: TrainingSet, stride: tuple[int, ...]
-) -> tuple[int, ...]:
+def patch_shape(edge: int, training_set: TrainingSet, stride: tuple[int, ...]) -> tuple[int, ...]:
     """The patch along each axis: smaller in volumes, along coarse axes, and in small images."""
     ndim = training_set.ndim
-    edge = config.patch if ndim == 2 else config.patch * 3 // 8
+    edge = edge if ndim == 2 else edge * 3 // 8
     spacing = (training_set.spacing if ndim == 3 else ()) or (1.0,) * ndim
     largest = np.max([i.annotation.shape for i in training_set.items], 0).tolist()
     wanted = (min(n, edge * min(spacing) / s) for n, s in zip(largest, spacing, strict=True))

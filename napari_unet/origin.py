@@ -9,6 +9,7 @@ import torch
 from napari_unet.annotation import Ends, Item, TrainingSet, region_of
 from napari_unet.cards import fingerprint
 from napari_unet.config import NetChoice, NetConfig, TrainConfig
+from napari_unet.grain import fit_grain
 from napari_unet.holdout import HoldOut
 from napari_unet.library import Model
 from napari_unet.models import Net, build
@@ -78,6 +79,7 @@ class Origin:
         }
         choice = {k: getattr(config, k) for k in NetChoice.model_fields}
         if self._model is None:
+            choice["grain"] = config.grain or fit_grain(config, training_set)
             spacing = training_set.spacing if training_set.ndim == 3 else ()
             return NetConfig(**choice, **own, spacing=spacing)
         there = self._model.card.net

@@ -385,7 +385,8 @@ def test_as_many_outputs_that_mean_other_things_are_not_taken_over():
     first = train(image, objects, objects=True, steps=2)
     two = np.where(objects > 40, 2, objects > 0).astype(np.uint8)
 
-    net, fresh = (train(image, two, init=init, steps=1, rate=1e-9) for init in (first, "random"))
+    options = {"steps": 1, "rate": 1e-9, "grain": 1}
+    net, fresh = (train(image, two, init=init, **options) for init in (first, "random"))
 
     last = [k for k in net.weights if k.startswith("last")]
     assert last

@@ -21,10 +21,10 @@ FLOORS = [
     names.split()
     for names in (
         "config run progress suffixes units budget",
-        "pictures annotation masks teaching holdout normalise patches augment optimiser judging"
-        " losses metrics tiling instances device heap threads axes formats formats.* io atomic"
-        " cards samples models models.* rims kept sheets records script optional showing export"
-        " export.*",
+        "pictures annotation masks teaching grain holdout normalise patches augment optimiser"
+        " judging losses metrics tiling instances device heap threads axes formats formats.* io"
+        " atomic cards samples models models.* rims kept sheets records script optional showing"
+        " export export.*",
         "library sharing sharing.*",
         "adviser learner best origin checkpoint training inference",
         "live segmenting session project",

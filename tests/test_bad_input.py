@@ -819,7 +819,7 @@ def test_a_class_in_one_image_only_is_never_held_out():
             {},
             "The mask of image 1 holds float64 numbers that are not ",
         ),
-        (picture(), -1 * disk().astype(int), {}, "The mask of image 1 holds negative labels; give"),
+        (picture(), -1 * disk().astype(int), {}, "The mask of image 1 holds negative labels: give"),
         (picture(), np.full((32, 32), "a"), {}, "The mask of image 1 holds <U1 numbers that are"),
         (picture(), 0 * disk(), {}, "The masks hold no class, all of them is background"),
         (picture(), 0 * disk(), {"sparse": True}, "Nothing is labelled in any of the masks"),

@@ -135,8 +135,8 @@ def photo() -> np.ndarray:
     ("name", "data", "sentence"),
     [
         ("a.npy", np.full((8, 8), 0.5), "float64 numbers that are not whole: round them or"),
-        ("a.npy", np.full((8, 8), np.nan), "float labels"),
-        ("a.npy", np.full((8, 8), np.inf), "float labels"),
+        ("a.npy", np.full((8, 8), np.nan), "numbers that are not whole"),
+        ("a.npy", np.full((8, 8), np.inf), "numbers that are not whole"),
         ("a.npy", np.full((8, 8), 1e30), "labels beyond"),
         ("a.npy", np.full((8, 8), -1.0), "negative labels: give a mask of 0 and above"),
         ("a.npy", np.full((8, 8), -1), "negative labels"),

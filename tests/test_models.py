@@ -15,7 +15,7 @@ VARIANTS = [
     pytest.param(arch, ndim, extra, id=f"{arch}-{ndim}d-{extra or 'plain'}")
     for arch in ARCHITECTURES
     for ndim in (2, 3)
-    for extra in ("", "attention", "residual")
+    for extra in ("", "attention", "residual", "grain")
 ]
 INDEPENDENT = [
     arch for arch, entry in ARCHITECTURES.items() if entry.plan.norm in ("layer", "batch", "none")
@@ -33,7 +33,7 @@ def one_thread():
 
 def small(arch="compact", ndim=2, extra="", **more):
     torch.manual_seed(0)
-    switches = {extra: True} if extra else {}
+    switches = {extra: 2 if extra == "grain" else True} if extra else {}
     depth = 2 if ndim == 3 else None
     return build(
         NetConfig(arch=arch, ndim=ndim, **{"width": 4, "depth": depth, **switches, **more})
@@ -130,7 +130,7 @@ class TestWithPixels:
         torch.testing.assert_close(tile[..., halo:-halo], whole[..., inner], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("extra", ["", "attention", "residual"])
+@pytest.mark.parametrize("extra", ["", "attention", "residual", "grain"])
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("arch", INDEPENDENT)
 class TestReach:
@@ -160,15 +160,17 @@ class TestReach:
 
 @pytest.mark.parametrize("up", ["transposed", "transposed3", "linear", "nearest"])
 @pytest.mark.parametrize("builder", [UNet, NestedUNet])
-def test_the_halo_is_exact(up, builder):
+@pytest.mark.parametrize("grain", [1, 2])
+def test_the_halo_is_exact(up, builder, grain):
     """With positive weights nothing cancels: the furthest pixel seen is the halo, no further."""
-    net = builder(Plan(2, 2, up=up, norm="none", head=3), NetConfig(arch="compact")).double().eval()
+    config = NetConfig(arch="compact", grain=grain)
+    net = builder(Plan(2, 2, up=up, norm="none", head=3), config).double().eval()
     for parameter in net.parameters():
         parameter.data.uniform_(0.1, 0.2)
     # Averaged rather than largest pixels, or the gradient would follow only one of four.
-    size, halo = 120, net.halo[0]
+    size, halo = 120 * grain, net.halo[0]
     furthest = 0
-    for x in range(60, 64):
+    for x in range(size // 2, size // 2 + net.stride[0]):
         image = torch.rand(1, 1, 4, size, dtype=torch.double)
         base = net(image).detach()[0, 0, 0, x]
         for distance in (halo + 1, halo):
@@ -215,6 +217,20 @@ def test_thin_volumes_have_the_gradients_that_float32_has(planes):
             y = conv(x.contiguous(memory_format=torch.channels_last_3d))
         y.float().backward(wanted)
         torch.testing.assert_close(conv.weight.grad, expected, atol=0.5, rtol=0.05)
+
+
+def test_a_coarse_axis_has_no_grain():
+    net = small(ndim=3, depth=3, spacing=(4.0, 1.0, 1.0), grain=2)
+    assert (net.grain, net.stride) == ((1, 2, 2), (2, 8, 8))
+    assert net.eval()(torch.randn(1, 1, 3, 9, 17)).shape == (1, 1, 3, 9, 17)
+
+
+def test_a_grain_is_one_of_the_halvings():
+    fine, coarse = small(depth=3), small(depth=3, grain=2)
+    assert fine.stride == coarse.stride
+    assert (coarse.config.depth, len(fine.factors), len(coarse.factors)) == (3, 3, 2)
+    with pytest.raises(BadInput, match="give a depth of at least 2"):
+        small(depth=1, grain=2)
 
 
 @pytest.mark.parametrize("up", ["transposed", "transposed3", "linear", "nearest"])

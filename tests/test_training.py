@@ -42,7 +42,10 @@ from napari_unet.run import (
 )
 from napari_unet.training import train
 
-TINY = {"width": 4, "depth": 2, "patch": 32, "batch": 4, "device": "cpu", "precision": "float32"}
+TINY = {
+    "width": 4, "depth": 2, "grain": 1, "patch": 32, "batch": 4, "device": "cpu",
+    "precision": "float32",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 TRAIN_FLAGS = (
-    "seconds", "steps", "arch", "width", "depth", "attention", "residual", "batch", "patch", "rate",
-    "decay", "augment", "loss", "balance", "second_opinion", "border", "holdout", "patience",
-    "device", "precision", "seed",
+    "seconds", "steps", "arch", "width", "depth", "grain", "attention", "residual", "batch",
+    "patch", "rate", "decay", "augment", "loss", "balance", "second_opinion", "border", "holdout",
+    "patience", "device", "precision", "seed",
 )  # fmt: skip
 OF_MASKS = ("sparse", "classes", "map", "objects", "slices", "axes")  # and not of projects
 

@@ -33,6 +33,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 UNSET: dict[str, tuple[str, float]] = {
     "width": ("auto", 16),
     "depth": ("auto", 3),
+    "grain": ("auto", 2),
+    "patch": ("auto", 128),
     "seconds": ("no limit", 60),
     "steps": ("no limit", 500),
     "tile": ("auto", 256),

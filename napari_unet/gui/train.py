@@ -24,7 +24,7 @@ from napari_unet.session import Machine
 CURVE_LINES = 12  # of text, in height
 DRAW_MS = 300  # between two drawings of what training says
 ADVANCED = (
-    "arch", "width", "depth", "attention", "residual", "rate", "batch", "patch", "augment",
+    "arch", "width", "depth", "grain", "attention", "residual", "rate", "batch", "patch", "augment",
     "loss", "balance", "second_opinion", "holdout", "patience", "device", "precision", "seed",
 )  # fmt: skip
 LABELS = {

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from napari_unet.config import Arch, NetConfig
 from napari_unet.models.nested import NestedUNet
-from napari_unet.models.unet import Net, Plan, UNet
+from napari_unet.models.unet import Net, Plan, UNet, log2_of
+from napari_unet.run import BadInput
 
 __all__ = ["ARCHITECTURES", "Architecture", "Net", "build"]
 
@@ -53,12 +54,16 @@ ARCHITECTURES: dict[Arch, Architecture] = {
 def build(config: NetConfig) -> Net:
     """Make the network a configuration asks for, with random weights."""
     architecture = ARCHITECTURES[config.arch]
+    width, depth = config.width or architecture.plan.width, config.depth or architecture.plan.depth
+    pooled = depth - log2_of(config.grain)
+    if pooled < 1:
+        raise BadInput("With a grain of 2 the first halving is taken; give a depth of at least 2.")
     plan = replace(
         architecture.plan,
-        width=config.width or architecture.plan.width,
-        depth=config.depth or architecture.plan.depth,
+        width=width,
+        depth=pooled,
         attention=config.attention,
         residual=config.residual,
     )
-    complete = config.model_copy(update={"width": plan.width, "depth": plan.depth})
+    complete = config.model_copy(update={"width": width, "depth": depth})
     return architecture.builder(plan, complete)

@@ -65,10 +65,15 @@ class _Conv3d(nn.Conv3d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2] > 2 or x.device.type != "cpu" or not torch.is_grad_enabled():
+        if x.shape[2] > 2 or not (torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float())
+
+
+def log2_of(grain: int) -> int:
+    """How often the resolution is halved before the first convolution."""
+    return grain.bit_length() - 1
 
 
 def convolution(ndim: int, inputs: int, outputs: int, kernel: int, bias: bool = True) -> nn.Module:
@@ -118,11 +123,15 @@ class Upsample(nn.Module):
 
     def __init__(self, factors: tuple[int, ...], linear: bool) -> None:
         super().__init__()
-        self.factors = tuple(map(float, factors))
-        self.mode = ("bilinear" if len(factors) == 2 else "trilinear") if linear else "nearest"
+        self.factors, self.linear = factors, linear
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=self.factors, mode=self.mode)
+        return _interpolated(x, self.factors, self.linear)
+
+
+def _interpolated(x: Tensor, factors: tuple[int, ...], linear: bool) -> Tensor:
+    mode = ("bilinear" if len(factors) == 2 else "trilinear") if linear else "nearest"
+    return F.interpolate(x, scale_factor=tuple(map(float, factors)), mode=mode)
 
 
 def upsampling(kind: Up, inputs: int, outputs: int, factors: tuple[int, ...]) -> nn.Module:
@@ -189,12 +198,14 @@ def _seen(
 
 
 @lru_cache
-def reach(plan: Plan, factors: tuple[int, ...], dense: bool, column: int) -> int:
+def reach(plan: Plan, factors: tuple[int, ...], dense: bool, column: int, grain: int = 1) -> int:
     """How far along one axis an output pixel sees, whatever its place in the pooling grid."""
-    radius, furthest = plan.head // 2, 0
-    for x in range(prod(factors)):
-        first, last = _seen(plan, factors, dense, 0, column, (x - radius, x + radius))
-        furthest = max(furthest, x - first, last - x)
+    radius, half, furthest = plan.head // 2, grain // 2, 0
+    for x in range(grain * prod(factors)):
+        # With a grain it lies between the two squares that it is interpolated from.
+        first, last = (x - half) // grain - radius, (x + half) // grain + radius
+        first, last = _seen(plan, factors, dense, 0, column, (first, last))
+        furthest = max(furthest, x - first * grain, last * grain + grain - 1 - x)
     return furthest
 
 
@@ -212,8 +223,12 @@ class Net(nn.Module):
         super().__init__()
         self.plan = plan
         self.config = config
-        self.factors = halvings(config, plan.depth)
-        self.stride = tuple(map(prod, zip(*self.factors, strict=True)))
+        grains = log2_of(config.grain)
+        factors = halvings(config, grains + plan.depth)
+        self.factors = factors[grains:]
+        self.stride = tuple(map(prod, zip(*factors, strict=True)))
+        axes = range(config.ndim)
+        self.grain = tuple(prod(f[axis] for f in factors[:grains]) for axis in axes)
         self.pixels = PixelNet(config) if config.pixels else None
         if self.pixels is not None:
             self.stride = tuple(map(max, self.stride, self.pixels.stride))
@@ -227,7 +242,7 @@ class Net(nn.Module):
 
     def share_statistics(self, samples: Iterable[Tensor]) -> None:
         """Take all statistics from these images once and for all; then it is tile-independent."""
-        share_statistics(self, lambda x: self.heads(self._padded(x)), samples)
+        share_statistics(self, lambda x: self.heads(self._coarser(self._padded(x))), samples)
 
     @property
     def columns(self) -> int:
@@ -241,8 +256,10 @@ class Net(nn.Module):
         So a tile that begins at a multiple of `stride` agrees with the whole image from `halo`
         pixels inside it on, if the network is `tile_independent`.
         """
-        axes = zip(*self.factors, strict=True)
-        own = tuple(reach(self.plan, axis, self.dense, self.columns) for axis in axes)
+        own = tuple(
+            reach(self.plan, tuple(f[a] for f in self.factors), self.dense, self.columns, grain)
+            for a, grain in enumerate(self.grain)
+        )
         if self.pixels is None:
             return own
         if self.config.pixels == 1:  # the net is not asked
@@ -256,7 +273,7 @@ class Net(nn.Module):
         advice = None if self.pixels is None else self.pixels(x)[inside]
         if advice is not None and share == 1:
             return advice
-        outputs = [logits[inside] for logits in self.heads(x)]
+        outputs = [self._finer(logits)[inside] for logits in self.heads(self._coarser(x))]
         if self.training and len(outputs) > 1:
             return outputs
         answer = outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
@@ -265,7 +282,7 @@ class Net(nn.Module):
         return answer  # (B, n_logits, *spatial)
 
     def heads(self, x: Tensor) -> list[Tensor]:
-        """Compute the logits of each head for an image whose size is a multiple of the stride."""
+        """Compute the logits of each head on the net's grid; sizes are multiples of its stride."""
         raise NotImplementedError
 
     def output(self) -> nn.Module:
@@ -291,6 +308,19 @@ class Net(nn.Module):
         for level in range(depth):
             features.append(encoder[level + 1](pool(features[-1], self.factors[level])))
         return features
+
+    def _coarser(self, x: Tensor) -> Tensor:
+        """On the net's grid, of squares of pixels where it has a grain."""
+        if self.config.grain == 1:
+            return x
+        return (F.avg_pool2d if self.config.ndim == 2 else F.avg_pool3d)(x, self.grain)
+
+    def _finer(self, logits: Tensor) -> Tensor:
+        """Back on the grid of the image."""
+        if self.config.grain == 1:
+            return logits
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _interpolated(logits, self.grain, linear=True)
 
     def _padded(self, x: Tensor) -> Tensor:
         missing = [-size % step for size, step in zip(x.shape[2:], self.stride, strict=True)]

@@ -16,6 +16,7 @@ CHANGED = {
         "depth": 2,
         "attention": True,
         "residual": True,
+        "grain": 2,
         "seconds": 90.5,
         "steps": 12345,
         "batch": 7,
@@ -138,9 +139,9 @@ def test_small_fractions_are_readable(make_form, value, text):
 
 
 def test_whole_numbers_have_no_fraction(make_form):
-    form = make_form(TrainConfig, "patch", "augment")
+    form = make_form(TrainConfig, "batch", "augment")
 
-    assert _editor(form, "patch").text() == "128"
+    assert _editor(form, "batch").text() == "4"
     assert _editor(form, "augment").text() == "1"
 
 
@@ -180,9 +181,8 @@ def test_both_parts_of_an_editor_have_names_and_tooltips(make_form, kind, name):
 @pytest.mark.parametrize(
     ("name", "typed", "value"),
     [
-        ("patch", "5", 16),  # too small: the nearest that is allowed
-        ("patch", "99999", 999),  # too large: digits too many are not taken
-        ("batch", "0", 1),
+        ("batch", "0", 1),  # too small: the nearest that is allowed
+        ("batch", "99999", 999),  # too large: digits too many are not taken
         ("batch", "-3", 3),
         ("rate", "5", 0.02),
         ("rate", "0", 0.02),  # nothing is nearest to what must be above 0
@@ -213,7 +213,7 @@ def test_a_fraction_may_be_typed_with_point_or_comma(make_form, type_into, typed
 @pytest.mark.parametrize(
     ("name", "value", "up", "down"),
     [
-        ("patch", 128, 144, 112),
+        ("patch.number", 128, 144, 112),
         ("rate", 0.02, 0.021, 0.019),
         ("rate", 1e-4, 1.1e-4, 9.9e-5),
         ("border", 0.0, 0.5, 0.0),
@@ -226,13 +226,14 @@ def test_a_fraction_may_be_typed_with_point_or_comma(make_form, type_into, typed
 def test_arrows_step_sensibly_within_the_bounds(make_form, qtbot, name, value, up, down):
     from qtpy.QtCore import Qt
 
+    field = name.partition(".")[0]
     for key, expected in ((Qt.Key.Key_Up, up), (Qt.Key.Key_Down, down)):
-        form = make_form(TrainConfig, name)
-        form.setValue({name: value})
+        form = make_form(TrainConfig, field)
+        form.setValue({field: value})
 
         qtbot.keyClick(_editor(form, name), key)
 
-        assert form.value()[name] == pytest.approx(expected, rel=1e-9)
+        assert form.value()[field] == pytest.approx(expected, rel=1e-9)
 
 
 def test_typing_a_number_is_said_once(make_form, qtbot, type_into):

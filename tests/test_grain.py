@@ -1,0 +1,79 @@
+"""How coarse a grid the network works on, by what is annotated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet.annotation import TrainingSet
+from napari_unet.config import BACKGROUND, TrainConfig, class_table
+from napari_unet.grain import fit_grain
+from napari_unet.io import as_image
+from napari_unet.samples import cells
+from napari_unet.teaching import make_training_set
+
+
+def discs(radius: float, size: int = 300) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size]
+    y, x = (grid % 29 - 13.3 for grid in (rows, columns))
+    return (y**2 + x**2 <= radius**2).astype(np.uint8)
+
+
+def lines(width: float, size: int = 300) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size]
+    return ((0.92 * rows + 0.39 * columns) % 24 < width).astype(np.uint8)
+
+
+def learn(*masks: np.ndarray, complete: bool = True, classes: int = 1) -> TrainingSet:
+    training_set = TrainingSet(class_table(classes), masks[0].ndim)
+    for n, mask in enumerate(masks):
+        image = np.zeros((1, *mask.shape), np.float32)
+        training_set.add(f"{n}", image, mask, complete=complete)
+    return training_set
+
+
+@pytest.mark.parametrize(
+    ("mask", "grain"), [(discs(9), 2), (discs(2), 1), (lines(8), 2), (lines(1.5), 1)]
+)
+def test_a_coarse_grid_is_taken_where_it_can_draw_the_masks(mask, grain):
+    assert fit_grain(TrainConfig(), learn(mask)) == grain
+
+
+def test_one_fine_class_or_many_fine_images_keep_the_fine_grid():
+    both = discs(9)
+    both[lines(1.5) > 0] = 2
+
+    assert fit_grain(TrainConfig(), learn(both, classes=2)) == 1
+    assert fit_grain(TrainConfig(), learn(discs(9), lines(1.5))) == 1
+
+
+def test_what_parts_objects_is_fine():
+    image, objects = cells(0)
+    of_objects, _ = make_training_set([(as_image(image), objects)], objects=True)
+
+    assert fit_grain(TrainConfig(), of_objects) == 1
+
+
+def test_strokes_say_nothing_of_how_fine_things_are():
+    strokes = np.zeros((300, 300), np.uint8)
+    strokes[50, 20:90], strokes[80, 20:90] = 1, BACKGROUND
+
+    assert fit_grain(TrainConfig(), learn(strokes, complete=False)) == 2
+
+
+def test_a_mask_without_a_class_says_nothing_either():
+    assert fit_grain(TrainConfig(), learn(np.zeros((64, 64), np.uint8))) == 2
+
+
+def test_in_volumes_as_in_planes():
+    thick, thin = np.zeros((2, 24, 60, 60), np.uint8)
+    thick[5:19, 10:40, 10:50] = 1
+    thin[:, ::7, ::7] = 1
+
+    assert fit_grain(TrainConfig(), learn(thick)) == 2
+    assert fit_grain(TrainConfig(), learn(thin)) == 1
+
+
+@pytest.mark.parametrize("settings", [{"arch": "classic"}, {"arch": "nested"}, {"depth": 1}])
+def test_published_networks_stay_as_they_are(settings):
+    assert fit_grain(TrainConfig(**settings), learn(discs(9))) == 1
