@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from common import Target, elapsed, interleave, medians, ratio, table, write_report
 from prediction_speed import random_model, repeated, run
-from training_speed import bare_steps, engine, rate
+from training_speed import bare_steps, engine, rate, usual
 
 from napari_unet.config import PredictConfig, TrainConfig
 from napari_unet.inference import predict
@@ -31,10 +31,10 @@ def speeds(options: argparse.Namespace) -> dict[str, list[float]]:
 
 def speeds_in(precision: str, options: argparse.Namespace) -> dict[str, Callable[[], float]]:
     """What to measure in one number format."""
-    config = TrainConfig(arch=options.arch, device=options.device, precision=precision)
+    config = usual(TrainConfig(arch=options.arch, device=options.device, precision=precision))
     ours = engine(config)
     bare = bare_steps(config, ours.numerics)
-    pixels = config.batch * config.patch**2
+    pixels = config.batch * (config.patch or 0) ** 2
     image = repeated(cells(0, 1024)[0], (options.edge,) * 2)
     model = random_model(arch=options.arch)
     wanted = PredictConfig(device=options.device, precision=precision)
@@ -107,7 +107,8 @@ def main() -> None:
     trained = recover_training(options)
     predicted, same = recover_prediction(options)
     middle = medians(found)
-    per_step = TrainConfig().batch * TrainConfig().patch ** 2 / 1e6
+    config = usual(TrainConfig(arch=options.arch))
+    per_step = config.batch * (config.patch or 0) ** 2 / 1e6
     rows = [
         (
             name,

@@ -18,6 +18,8 @@ from common import Target, interleave, medians, ratio, table, write_report
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics, synchronise
+from napari_unet.grain import COARSE
+from napari_unet.learner import PATCH
 from napari_unet.losses import segmentation_loss
 from napari_unet.models import build
 from napari_unet.optimiser import Optimiser
@@ -65,12 +67,18 @@ def engine(config: TrainConfig, size: int = 1024, images: int = 3) -> Engine:
     return Engine(train(config, examples), choose_numerics(config.device, config.precision))
 
 
+def usual(config: TrainConfig) -> TrainConfig:
+    """With the grain and the patch that the engine takes where masks are not too fine."""
+    grain = COARSE if config.arch == "compact" else 1
+    return config.model_copy(update={"grain": grain, "patch": PATCH[grain]})
+
+
 def resident_batch(config: TrainConfig, numerics: Numerics) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch on the device, as large as the engine's: images, and 1 where there is a cell."""
-    image, mask = cells(0, config.patch * 4)
-    corners = [(i // 4 * config.patch, i % 4 * config.patch) for i in range(16)]
+    edge = config.patch or 0
+    image, mask = cells(0, edge * 4)
+    corners = [(i // 4 * edge, i % 4 * edge) for i in range(16)]
     places = [corners[i % 16] for i in range(config.batch)]
-    edge = config.patch
     x = torch.stack([torch.from_numpy(image[y : y + edge, x : x + edge]) for y, x in places])
     t = torch.stack([torch.from_numpy(mask[y : y + edge, x : x + edge]) for y, x in places])
     return (x[:, None] / 127.5 - 1).to(numerics.device), t.to(numerics.device)
@@ -84,7 +92,7 @@ def bare_steps(config: TrainConfig, numerics: Numerics, plain: bool = False) -> 
     x, mask = resident_batch(config, numerics)
     target = torch.where(mask > 0, 1, BACKGROUND).to(torch.uint8)
     layout = numerics.layout(2)
-    net = build(NetConfig(arch=config.arch, width=config.width, depth=config.depth))
+    net = build(NetConfig(arch=config.arch, grain=config.grain or 1))
     net = net.to(numerics.device, memory_format=layout).train()
     x = x.contiguous(memory_format=layout)
     optimiser: Any = Optimiser(net, config.rate, config.decay)
@@ -115,7 +123,7 @@ def rate(steps: Iterator[object], number: int, pixels: int, numerics: Numerics) 
 def contenders(config: TrainConfig, ours: Engine, steps: int) -> dict[str, Callable[[], float]]:
     """One block of steps of each, by name."""
     numerics = ours.numerics
-    pixels = config.batch * config.patch**2
+    pixels = config.batch * (config.patch or 0) ** 2
     bare, plain = bare_steps(config, numerics), bare_steps(config, numerics, plain=True)
     samples = [cells(seed, 1024) for seed in range(3)]
     monai = rivals.monai_steps(
@@ -141,7 +149,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
-    config = TrainConfig(arch=options.arch, device=options.device, precision=options.precision)
+    config = usual(
+        TrainConfig(arch=options.arch, device=options.device, precision=options.precision)
+    )
     ours = engine(config)
     found = interleave(contenders(config, ours, options.steps), options.rounds, ["textbook"])
     middle = medians(found)

@@ -120,7 +120,7 @@ class Card(Frozen):
             f"# {self.name}",
             "",
             f"- network: {net.arch}, {net.ndim}-D, {net.in_channels} channel(s) in, "
-            f"width {net.width}, depth {net.depth}",
+            f"width {net.width}, depth {net.depth}, grain {net.grain}",
             *([f"- a classifier of pixels has {net.pixels:.0%} of the say"] if net.pixels else []),
             f"- classes: {', '.join(f'{i} {c.name}' for i, c in enumerate(self.classes, 1))}",
             f"- trained on: {len(self.images)} image(s), {sum(self.labelled):,} labelled pixels",

@@ -219,6 +219,11 @@ def test_thin_volumes_have_the_gradients_that_float32_has(planes):
         torch.testing.assert_close(conv.weight.grad, expected, atol=0.5, rtol=0.05)
 
 
+def test_a_network_from_before_there_were_grains_has_none():
+    told = small().config.model_dump(exclude={"grain"})
+    assert build(NetConfig(**told)).grain == (1, 1)
+
+
 def test_a_coarse_axis_has_no_grain():
     net = small(ndim=3, depth=3, spacing=(4.0, 1.0, 1.0), grain=2)
     assert (net.grain, net.stride) == ((1, 2, 2), (2, 8, 8))

@@ -180,7 +180,7 @@ def _facts(card: Card, version: Version | None) -> dict[str, str]:
     net = card.net
     facts = {
         "Classes": ", ".join(_chip(c) for c in card.classes),
-        "Network": f"{net.arch}, width {net.width}, depth {net.depth}",
+        "Network": f"{net.arch}, width {net.width}, depth {net.depth}, grain {net.grain}",
         "Trained on": f"{count(len(card.images), 'image')}, "
         f"{count(sum(card.labelled), 'pixel')} painted",
     }

@@ -26,7 +26,8 @@ ARCHITECTURES: dict[Arch, Architecture] = {
     "compact": Architecture(
         UNet,
         Plan(width=16, depth=3),
-        "A narrow U-Net with group normalisation, fast enough to learn while you paint",
+        "A narrow U-Net with group normalisation, fast enough to learn while you paint; on squares "
+        "of 2 x 2 pixels, unless what is annotated is too fine for that",
     ),
     "classic": Architecture(
         UNet,
