@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from common import Target, elapsed, interleave, medians, ratio, table, write_report
 from prediction_speed import random_model, repeated, run
-from training_speed import bare_steps, engine, rate, usual
+from training_speed import bare_steps, engine, pixels_of, rate, usual
 
 from napari_unet.config import PredictConfig, TrainConfig
 from napari_unet.inference import predict
@@ -34,7 +34,7 @@ def speeds_in(precision: str, options: argparse.Namespace) -> dict[str, Callable
     config = usual(TrainConfig(arch=options.arch, device=options.device, precision=precision))
     ours = engine(config)
     bare = bare_steps(config, ours.numerics)
-    pixels = config.batch * (config.patch or 0) ** 2
+    pixels = pixels_of(config)
     image = repeated(cells(0, 1024)[0], (options.edge,) * 2)
     model = random_model(arch=options.arch)
     wanted = PredictConfig(device=options.device, precision=precision)
@@ -107,8 +107,7 @@ def main() -> None:
     trained = recover_training(options)
     predicted, same = recover_prediction(options)
     middle = medians(found)
-    config = usual(TrainConfig(arch=options.arch))
-    per_step = config.batch * (config.patch or 0) ** 2 / 1e6
+    per_step = pixels_of(usual(TrainConfig(arch=options.arch))) / 1e6
     rows = [
         (
             name,

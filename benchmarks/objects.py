@@ -85,8 +85,9 @@ def run(items: list[tuple[np.ndarray, np.ndarray]], seed: int, seconds: float) -
     learned = [items[i] for i in order[:LEARNED]]
     unseen = [items[i] for i in order[LEARNED : LEARNED + UNSEEN]]
     images = [image for image, _ in learned]
-    of_rims = nu.train(images, [m for _, m in learned], objects=True, seconds=seconds, seed=seed)
-    of_masks = nu.train(images, [m > 0 for _, m in learned], seconds=seconds, seed=seed)
+    same = {"seconds": seconds, "seed": seed, "grain": 1}
+    of_rims = nu.train(images, [m for _, m in learned], objects=True, **same)
+    of_masks = nu.train(images, [m > 0 for _, m in learned], **same)
     found: dict[str, list] = {method: [] for method in METHODS}
     for image, truth in unseen:
         found[OURS].append(scores(segmented(of_rims, image).objects, truth))

@@ -17,13 +17,13 @@ import rivals
 import torch
 import zarr
 from common import Target, elapsed, interleave, medians, ratio, table, write_report
+from training_speed import usual_grain
 
 from napari_unet import heap
 from napari_unet.adviser import TOGETHER
 from napari_unet.cards import Card
 from napari_unet.config import NetConfig, PredictConfig, class_table
 from napari_unet.device import Numerics, choose_numerics, synchronise
-from napari_unet.grain import COARSE
 from napari_unet.inference import Target as Output
 from napari_unet.inference import predict
 from napari_unet.library import Model
@@ -36,8 +36,7 @@ CANDIDATES = {2: (256, 512, 1024, 2048), 3: (64, 96, 128)}  # edges of tiles for
 
 def random_model(ndim: int = 2, arch: str = "compact", share: float = TOGETHER) -> Model:
     """A model with random weights, which is as fast as a trained one, with a classifier's share."""
-    grain = COARSE if arch == "compact" else 1
-    net = build(NetConfig(arch=arch, ndim=ndim, grain=grain, pixels=share)).eval()
+    net = build(NetConfig(arch=arch, ndim=ndim, grain=usual_grain(arch), pixels=share)).eval()
     axes = "CYX" if ndim == 2 else "CZYX"
     card = Card(name="random", net=net.config, classes=class_table(1), axes=axes)
     return Model(card, net.state_dict())

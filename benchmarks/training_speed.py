@@ -67,15 +67,27 @@ def engine(config: TrainConfig, size: int = 1024, images: int = 3) -> Engine:
     return Engine(train(config, examples), choose_numerics(config.device, config.precision))
 
 
+def usual_grain(arch: str) -> int:
+    """That of a net which learned masks that are not too fine."""
+    return COARSE if arch == "compact" else 1
+
+
 def usual(config: TrainConfig) -> TrainConfig:
     """With the grain and the patch that the engine takes where masks are not too fine."""
-    grain = COARSE if config.arch == "compact" else 1
+    grain = usual_grain(config.arch)
     return config.model_copy(update={"grain": grain, "patch": PATCH[grain]})
+
+
+def pixels_of(config: TrainConfig) -> int:
+    """Pixels of a step, of settings as they are usual."""
+    assert config.patch is not None
+    return config.batch * config.patch**2
 
 
 def resident_batch(config: TrainConfig, numerics: Numerics) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch on the device, as large as the engine's: images, and 1 where there is a cell."""
-    edge = config.patch or 0
+    edge = config.patch
+    assert edge is not None
     image, mask = cells(0, edge * 4)
     corners = [(i // 4 * edge, i % 4 * edge) for i in range(16)]
     places = [corners[i % 16] for i in range(config.batch)]
@@ -123,7 +135,7 @@ def rate(steps: Iterator[object], number: int, pixels: int, numerics: Numerics) 
 def contenders(config: TrainConfig, ours: Engine, steps: int) -> dict[str, Callable[[], float]]:
     """One block of steps of each, by name."""
     numerics = ours.numerics
-    pixels = config.batch * (config.patch or 0) ** 2
+    pixels = pixels_of(config)
     bare, plain = bare_steps(config, numerics), bare_steps(config, numerics, plain=True)
     samples = [cells(seed, 1024) for seed in range(3)]
     monai = rivals.monai_steps(

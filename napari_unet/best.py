@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from napari_unet.adviser import Say
+from napari_unet.budget import Budget
 from napari_unet.device import ran_out_of_memory
 from napari_unet.holdout import HoldOut
 from napari_unet.judging import Judge
@@ -27,8 +28,8 @@ SMALLEST_PIECE = 8  # pixels along each axis
 class Best:
     """The averaged weights that did best so far on what is held out, and every score till now."""
 
-    def __init__(self, learner: Learner, holdout: HoldOut, say: Say) -> None:
-        self._learner, self._holdout, self._say = learner, holdout, say
+    def __init__(self, learner: Learner, holdout: HoldOut, say: Say, budget: Budget) -> None:
+        self._learner, self._holdout, self._say, self._budget = learner, holdout, say, budget
         known = learner.set
         self._jury = Judge(holdout, learner.numerics, len(known.classes), known.ndim, known.rims)
         self.weights: Weights | None = None
@@ -38,7 +39,7 @@ class Best:
         self._dice = -1.0
         self._version = -1  # of the training set, when last judged
         self._next = JUDGE_STEPS  # step of the next look
-        self._adviser: PixelNet | None = None  # at the last
+        self._adviser: PixelNet | None = None  # at the last look
 
     @property
     def found(self) -> bool:
@@ -60,7 +61,7 @@ class Best:
         """Whether anything is held out."""
         return any(self._holdout.windows.values())
 
-    def judge(self, seconds: float) -> Scored | None:
+    def judge(self) -> Scored | None:
         """Score the averaged weights, and the best so far anew if the annotation changed since."""
         learner, average = self._learner, self._learner.average
         version, adviser = learner.sampler.version, learner.adviser.net
@@ -81,7 +82,7 @@ class Best:
             self.weights, self._dice = copied(average.state_dict()), dice
             self.step, self.share = learner.step, share
         self.curve.append((learner.step, dice))
-        return Scored(learner.step, seconds, dice, classes, better)
+        return Scored(learner.step, self._budget.seconds, dice, classes, better)
 
     def take_less(self) -> bool:
         """Judge in smaller pieces from now on, which takes less memory; whether that can be."""
@@ -130,6 +131,7 @@ class Best:
         }
 
     def restore(self, tensors: Weights, plain: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
         device = self._learner.numerics.device
         self.weights = {k: v.to(device) for k, v in under("best.", tensors).items()} or None
         self._dice, self.step, self.share = plain["best"]

@@ -21,6 +21,7 @@ class Budget:
 
     @property
     def seconds(self) -> float:
+        """How long it has run; set where it goes on from an earlier one."""
         return time.perf_counter() - self._began
 
     @seconds.setter
@@ -36,6 +37,7 @@ class Budget:
 
     @property
     def open_ended(self) -> bool:
+        """Whether only who started it stops it."""
         return self._config.seconds is None and self._config.steps is None
 
     def used(self, step: int) -> float:

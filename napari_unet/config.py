@@ -56,7 +56,7 @@ Role = Literal["both", "train", "hold out"]  # what an image's annotation is for
 
 
 class NetChoice(Frozen):
-    """Which network: an architecture and its arguments; None means the architecture's own."""
+    """Which network: an architecture and its arguments; None means its own, or what fits."""
 
     arch: Arch = Field("compact", description="Architecture of the network")
     width: int | None = Field(
@@ -67,8 +67,8 @@ class NetChoice(Frozen):
         None,
         ge=1,
         le=2,
-        description="Edge of the squares of pixels that the network works on; with 2 it learns and "
-        "predicts faster and sees as far, but draws nothing finer",
+        description="Edge of the squares of pixels that the network works on: with 2 it is faster, "
+        "but draws nothing finer; none fits it to what is annotated, if the network is compact",
     )
     attention: bool = Field(False, description="Gate each skip connection by attention")
     residual: bool = Field(False, description="Add a shortcut around each convolution block")

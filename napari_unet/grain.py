@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from napari_unet.annotation import Item, Region, TrainingSet, is_sparse
-from napari_unet.config import TrainConfig
+from napari_unet.annotation import BLOCK, Item, Region, TrainingSet, is_sparse
+from napari_unet.config import NetConfig, TrainConfig
+from napari_unet.models.unet import halvings
 
 COARSE = 2
 DRAWN = 0.96  # Dice of a class with what the coarse grid makes of it
-EDGE = {2: 256, 3: 48}  # of the windows that are looked at,
+EDGE = {2: 256, 3: 48}  # of the windows that are looked at, in whole blocks,
 MOST = 32  # and how many at most
 
 
@@ -26,29 +28,38 @@ def fit_grain(config: TrainConfig, training_set: TrainingSet) -> int:
     """
     if config.arch != "compact" or config.depth == 1 or training_set.rims:
         return 1
-    items = [item for item in training_set.items if not is_sparse([item])]
-    if not items:
-        return COARSE
-    windows = [(item, region) for item in items for region in _windows(item)]
-    kinds = 1 + training_set.n_values
-    both, sums = np.zeros(kinds), np.zeros(kinds)
-    for item, region in windows[:: -(-len(windows) // MOST)]:
+    ndim = training_set.ndim
+    spacing = training_set.spacing if ndim == 3 else ()
+    factors = halvings(NetConfig(ndim=ndim, spacing=spacing), 1)[0]
+    both, sums = Counter[int](), Counter[int]()
+    for item, region in _some_windows(training_set.items):
         labels = torch.from_numpy(item.annotation[region])
-        for kind in range(1, kinds):
+        for kind in labels.unique().tolist():  # background too: it may be what is thin
             true = labels == kind
-            drawn = _drawn(true) & (labels > 0)
+            drawn = _drawn(true, factors)
             both[kind] += 2 * int((true & drawn).sum())
             sums[kind] += int(true.sum()) + int(drawn.sum())
-    present = sums > 0
-    return COARSE if (both[present] >= DRAWN * sums[present]).all() else 1
+    return COARSE if all(both[kind] >= DRAWN * sums[kind] for kind in sums if kind) else 1
 
 
-def _drawn(mask: torch.Tensor) -> torch.Tensor:
+def _drawn(mask: torch.Tensor, factors: tuple[int, ...]) -> torch.Tensor:
     """What is left of a mask on the coarse grid."""
-    x = mask[None, None].float()
+    # Filled up to whole squares by its ends, as an image is.
+    ends = [
+        pad for n, f in zip(mask.shape[::-1], factors[::-1], strict=True) for pad in (0, -n % f)
+    ]
+    x = F.pad(mask[None, None].float(), ends, mode="replicate")
     pool, mode = (F.avg_pool2d, "bilinear") if mask.ndim == 2 else (F.avg_pool3d, "trilinear")
-    small = pool(x, COARSE, ceil_mode=True)
-    return F.interpolate(small, size=mask.shape, mode=mode)[0, 0] > 0.5
+    again = F.interpolate(pool(x, factors), size=x.shape[2:], mode=mode)[0, 0] > 0.5
+    return again[tuple(map(slice, mask.shape))]
+
+
+def _some_windows(items: tuple[Item, ...]) -> list[tuple[Item, Region]]:
+    """Windows of complete masks, from all over the images, in which one thing ends at another."""
+    complete = [item for item in items if item.labelled and not is_sparse([item])]
+    windows = [(i, region) for i in complete for region in _windows(i) if _has_edges(i, region)]
+    places = np.random.default_rng(0).permutation(len(windows))[:MOST]
+    return [windows[place] for place in places]
 
 
 def _windows(item: Item) -> Iterator[Region]:
@@ -58,3 +69,10 @@ def _windows(item: Item) -> Iterator[Region]:
         for n in item.annotation.shape
     ]
     return itertools.product(*axes)
+
+
+def _has_edges(item: Item, region: Region) -> bool:
+    block = BLOCK[item.annotation.ndim]
+    blocks = tuple(slice(s.start // block, -(-s.stop // block)) for s in region)
+    kinds = item.counts[(slice(None), *blocks)].any(tuple(range(1, 1 + len(blocks))))
+    return int(kinds.sum()) > 1

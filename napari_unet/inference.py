@@ -275,6 +275,7 @@ def memory_per_pixel(net: Net, numerics: Numerics) -> float:
 def activations(net: Net) -> float:
     """Numbers per input pixel that are in memory at once, about half of all that are computed."""
     edges = [2 * s for s in net.stride]
+    coarser = [n // grain for n, grain in zip(edges, net.grain, strict=True)]
     counted = 0
 
     def count(_module: Any, _inputs: Any, output: Any) -> None:
@@ -285,7 +286,8 @@ def activations(net: Net) -> float:
     convolutions = [m for m in net.modules() if isinstance(m, torch.nn.modules.conv._ConvNd)]
     hooks = [m.register_forward_hook(count) for m in convolutions]
     device = next(net.parameters()).device
-    net.heads(torch.zeros(1, net.config.in_channels, *edges, device=device))
+    net.heads(torch.zeros(1, net.config.in_channels, *coarser, device=device))
     for hook in hooks:
         hook.remove()
-    return counted / math.prod(edges)
+    interpolated = 2 * net.config.n_logits if net.config.grain > 1 else 0  # in float32
+    return counted / math.prod(edges) + interpolated

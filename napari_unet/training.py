@@ -20,7 +20,7 @@ from napari_unet.best import Best, finite
 from napari_unet.budget import Budget
 from napari_unet.cards import Card, Version, now
 from napari_unet.checkpoint import read_checkpoint, write_checkpoint
-from napari_unet.config import TrainConfig
+from napari_unet.config import NetConfig, TrainConfig
 from napari_unet.device import choose_device, choose_numerics, free_memory, ran_out_of_memory
 from napari_unet.holdout import HoldOut
 from napari_unet.learner import Learner, Weights
@@ -152,7 +152,7 @@ class _Run:
         )
         self.say = Say(self.adviser, before)
         self.learner = Learner(net, config, self.sampler, self.numerics, self.adviser, before)
-        self.best = Best(self.learner, self.holdout, self.say)
+        self.best = Best(self.learner, self.holdout, self.say, self.budget)
         # Sums depend on the number of threads: with so many steps wanted, it stays as it is.
         self.threads = Threads(self.numerics.device.type == "cpu" and config.steps is None)
         self.resting = False
@@ -250,7 +250,7 @@ class _Run:
         """Judge the averaged weights; when memory runs out, in smaller pieces, or later."""
         while True:
             try:
-                scored = self.best.judge(self.budget.seconds)
+                scored = self.best.judge()
                 break
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
@@ -463,7 +463,7 @@ class _Run:
         """Everything that going on needs, so that the result is that of a run never interrupted."""
         (tensors, learner), (best, judged) = self.learner.state(), self.best.state()
         state = judged | {
-            "for": self._identity,
+            "for": [self.learner.net.config.model_dump_json(), *self._identity],
             "sizes": {i.name: i.annotation.shape for i in self.set.items},
             "learner": learner,
             "sampler": self.sampler.state(),
@@ -480,7 +480,8 @@ class _Run:
 
     def load_checkpoint(self, path: Path, tensors: Weights, state: dict[str, Any]) -> None:
         """Go on where a checkpoint left off."""
-        if state.get("for") != self._identity:
+        net = _net_of(state)
+        if net != self.learner.net.config or state["for"][1:] != self._identity:
             raise BadInput(
                 f"{path} is a checkpoint of another network, first model, device or number format; "
                 "give another file."
@@ -499,14 +500,8 @@ class _Run:
 
     @property
     def _identity(self) -> list[Any]:
-        """What must be the same for a checkpoint to be gone on from."""
-        net, numerics = self.learner.net, self.numerics
-        return [
-            net.config.model_dump_json(),
-            self.origin.created,
-            numerics.name,
-            numerics.device.type,
-        ]
+        """What must be the same for a checkpoint to be gone on from, beside the network."""
+        return [self.origin.created, self.numerics.name, self.numerics.device.type]
 
     def _restore(self, tensors: Weights, state: dict[str, Any]) -> None:
         self.learner.restore(tensors, state["learner"])
@@ -520,9 +515,22 @@ class _Run:
         self._backup, self._backed_up_at = self.learner.weights(), self.step
 
 
+def _net_of(state: dict[str, Any]) -> NetConfig | None:
+    """The network of a checkpoint."""
+    try:
+        return NetConfig.model_validate_json(state["for"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
 def _in_its_format(config: TrainConfig, ndim: int, state: dict[str, Any]) -> TrainConfig:
-    """With the number format of a checkpoint, should a self-test of the CPU choose another now."""
-    device = choose_device(config.device, ndim)
+    """With the grain of a checkpoint, and with its number format.
+
+    Another grain may fit what is annotated now, and a self-test of the CPU choose another format.
+    """
+    device, net = choose_device(config.device, ndim), _net_of(state)
+    if config.grain is None and net is not None:
+        config = config.model_copy(update={"grain": net.grain})
     before = state.get("for")
     for precision in ("float32", "bfloat16") if config.precision == "auto" else ():
         same = isinstance(before, list) and before[2:] == [precision, device.type]

@@ -24,8 +24,8 @@ def lines(width: float, size: int = 300) -> np.ndarray:
     return ((0.92 * rows + 0.39 * columns) % 24 < width).astype(np.uint8)
 
 
-def learn(*masks: np.ndarray, complete: bool = True, classes: int = 1) -> TrainingSet:
-    training_set = TrainingSet(class_table(classes), masks[0].ndim)
+def learn(*masks: np.ndarray, complete: bool = True, classes: int = 1, **more) -> TrainingSet:
+    training_set = TrainingSet(class_table(classes), masks[0].ndim, **more)
     for n, mask in enumerate(masks):
         image = np.zeros((1, *mask.shape), np.float32)
         training_set.add(f"{n}", image, mask, complete=complete)
@@ -61,6 +61,28 @@ def test_strokes_say_nothing_of_how_fine_things_are():
     assert fit_grain(TrainConfig(), learn(strokes, complete=False)) == 2
 
 
+def test_thin_background_is_fine_as_well():
+    """As membranes are where the cells between them are the class."""
+    assert fit_grain(TrainConfig(), learn(1 - lines(1.5))) == 1
+    assert fit_grain(TrainConfig(), learn(1 - lines(8))) == 2
+
+
+@pytest.mark.parametrize("size", [255, 256, 257])
+def test_odd_sizes_make_no_difference(size):
+    assert fit_grain(TrainConfig(), learn(discs(9, size))) == 2
+
+
+def test_what_is_fine_is_found_wherever_it_is():
+    mask = np.zeros((64, 8192), np.uint8)
+    mask[:, 5000:5200] = lines(1.5)[:64, :200]
+    unpainted = np.zeros((3000, 3000), np.uint8)
+
+    assert fit_grain(TrainConfig(), learn(mask)) == 1
+    training_set = learn(mask)
+    training_set.add("other", np.zeros((1, *unpainted.shape), np.float32))
+    assert fit_grain(TrainConfig(), training_set) == 1
+
+
 def test_a_mask_without_a_class_says_nothing_either():
     assert fit_grain(TrainConfig(), learn(np.zeros((64, 64), np.uint8))) == 2
 
@@ -74,6 +96,18 @@ def test_in_volumes_as_in_planes():
     assert fit_grain(TrainConfig(), learn(thin)) == 1
 
 
-@pytest.mark.parametrize("settings", [{"arch": "classic"}, {"arch": "nested"}, {"depth": 1}])
-def test_published_networks_stay_as_they_are(settings):
-    assert fit_grain(TrainConfig(**settings), learn(discs(9))) == 1
+def test_a_coarse_axis_has_no_part_in_it():
+    slices = np.zeros((12, 96, 96), np.uint8)
+    slices[4:6, 10:80, 10:80] = slices[8, 10:80, 10:80] = 1
+
+    assert fit_grain(TrainConfig(), learn(slices)) == 1
+    assert fit_grain(TrainConfig(), learn(slices, spacing=(4.0, 1.0, 1.0))) == 2
+
+
+@pytest.mark.parametrize("arch", ["classic", "nested", "simple", "upsample"])
+def test_published_networks_stay_as_they_are(arch):
+    assert fit_grain(TrainConfig(arch=arch), learn(discs(9))) == 1
+
+
+def test_one_halving_is_kept():
+    assert fit_grain(TrainConfig(depth=1), learn(discs(9))) == 1

@@ -71,9 +71,9 @@ class TestTilesAgreeWithTheWhole:
         assert np.abs(whole.probabilities - tiled.probabilities).max() < 1e-4
         assert (whole.labels != tiled.labels).mean() < 1e-4
 
-    @pytest.mark.parametrize("arch", ["compact", "nested"])
-    def test_no_seam_shows_where_they_have_them(self, arch):
-        model, image = make_model(arch), picture(600, 600)
+    @pytest.mark.parametrize(("arch", "grain"), [("compact", 1), ("compact", 2), ("nested", 1)])
+    def test_no_seam_shows_where_they_have_them(self, arch, grain):
+        model, image = make_model(arch, grain=grain), picture(600, 600)
 
         whole = result(model, image, tile=WHOLE, probabilities=True).probabilities[0]
         tiled = result(model, image, tile=128, probabilities=True).probabilities[0]
@@ -155,6 +155,16 @@ def test_filters_that_need_more_memory_than_the_net_make_tiles_smaller():
     )
     assert many == 8 * PER_CHANNEL * 3 * 4 > 2 * alone
     assert one == pytest.approx(alone, rel=0.1)
+
+
+def test_a_coarse_net_needs_less_memory_and_so_has_larger_tiles():
+    cpu = Numerics(torch.device("cpu"), torch.float32, channels_last=True)
+    fine, coarse, many = (
+        memory_per_pixel(build(NetConfig(grain=grain, n_classes=classes)), cpu)
+        for grain, classes in ((1, 1), (2, 1), (2, 99))
+    )
+    assert coarse < 0.4 * fine
+    assert many > coarse + 99 * 4
 
 
 class TestControl:

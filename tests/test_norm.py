@@ -115,9 +115,10 @@ def test_groups_have_at_least_two_channels(channels, expected):
 class TestSharedStatistics:
     """Group norm with the statistics of the very image it reads is group norm."""
 
-    def test_of_one_image_change_nothing_for_it(self, ndim):
+    @pytest.mark.parametrize("grain", [1, 2])
+    def test_of_one_image_change_nothing_for_it(self, ndim, grain):
         torch.manual_seed(0)
-        net = build(NetConfig(ndim=ndim, width=8, depth=2)).eval()
+        net = build(NetConfig(ndim=ndim, width=8, depth=2, grain=grain)).eval()
         for parameter in net.parameters():
             nn.init.normal_(parameter, std=0.3)
         x = torch.randn(1, 1, *(20,) * ndim)

@@ -75,6 +75,9 @@ NETS = [
     {"pixels": 0.5, "in_channels": 3},
     {"pixels": 1.0, "n_classes": 2},
     {"pixels": 0.5, "ndim": 3},
+    {"grain": 2, "pixels": 0.5},
+    {"grain": 2, "ndim": 3},
+    {"grain": 2, "ndim": 3, "spacing": (4.0, 1.0, 1.0), "n_classes": 2},
 ]
 
 
@@ -277,7 +280,9 @@ print(float(net(torch.ones(1, 1, 16, 16)).sum()))
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize(
-    "more", [{}, {"attention": True, "residual": True, "pixels": 0.5}], ids=["", "options"]
+    "more",
+    [{}, {"attention": True, "residual": True, "pixels": 0.5}, {"grain": 2}],
+    ids=["", "options", "grain"],
 )
 def test_the_source_given_away_makes_the_same_networks(arch, more):
     net = build(NetConfig(arch=arch, width=4, n_classes=2, **more)).eval()

@@ -584,12 +584,34 @@ class TestHints:
         assert model.card.current.dice > 0.9
 
 
+class TestGrain:
+    """The net works on squares of two pixels where these can draw what is annotated."""
+
+    @pytest.mark.parametrize(("grain", "expected", "edge"), [(None, 2, 192), (1, 1, 128)])
+    def test_it_and_the_patch_fit_unless_they_are_given(self, grain, expected, edge):
+        settings = TINY | {"grain": grain, "patch": None}
+        events = list(train(TrainConfig(steps=1, **settings), make_set(size=256)))
+
+        assert events[-1].model.card.net.grain == expected
+        assert of(Stepped, events)[0].pixels == TINY["batch"] * edge**2
+
+    def test_who_goes_on_from_a_model_keeps_its_own(self):
+        free = TINY | {"grain": None}
+        *_, first = train(TrainConfig(steps=1, **TINY), make_set())
+        *_, second = train(TrainConfig(steps=1, **free), make_set(), start=first.model)
+
+        assert second.model.card.net.grain == 1
+        with pytest.raises(BadInput, match="has grain 1, not 2; leave grain out"):
+            list(train(TrainConfig(steps=1, **TINY | {"grain": 2}), make_set(), start=first.model))
+
+
 class TestCheckpoint:
     @pytest.mark.parametrize("first", [7, 20, 23])
     @pytest.mark.parametrize("given", [partial(make_set, 6), strokes], ids=["masks", "strokes"])
-    def test_going_on_equals_never_having_stopped(self, tmp_path, given, first):
+    @pytest.mark.parametrize("grain", [1, 2])
+    def test_going_on_equals_never_having_stopped(self, tmp_path, given, first, grain):
         path = tmp_path / "run.safetensors"
-        config = TrainConfig(steps=45, **TINY)
+        config = TrainConfig(steps=45, **TINY | {"grain": grain})
         whole = list(train(config, given()))
 
         control = Control()
@@ -600,6 +622,18 @@ class TestCheckpoint:
 
         assert of(Stepped, rest)[0].step > 1
         assert equal(weights_of(whole), weights_of(rest))
+
+    def test_going_on_keeps_the_grain_whatever_is_annotated_now(self, tmp_path):
+        path, settings = tmp_path / "run.safetensors", TINY | {"grain": None}
+        list(train(TrainConfig(steps=2, **settings), make_set(), checkpoint=path))
+        thin = make_set()
+        thin.add("thin", thin.items[0].image, np.eye(96, dtype=np.uint8), complete=True)
+
+        *_, last = train(TrainConfig(steps=4, **settings), thin, checkpoint=path)
+
+        assert last.model.card.net.grain == 2
+        *_, anew = train(TrainConfig(steps=2, **settings), thin)
+        assert anew.model.card.net.grain == 1
 
     @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x04pickle"])
     def test_a_foreign_file_is_refused(self, tmp_path, content):

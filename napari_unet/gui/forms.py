@@ -34,7 +34,7 @@ UNSET: dict[str, tuple[str, float]] = {
     "width": ("auto", 16),
     "depth": ("auto", 3),
     "grain": ("auto", 2),
-    "patch": ("auto", 128),
+    "patch": ("auto", 192),
     "seconds": ("no limit", 60),
     "steps": ("no limit", 500),
     "tile": ("auto", 256),

@@ -66,6 +66,7 @@ class Job(QObject):
         self._timer.stop()
         self.control.stop()
         self._thread.join(self.patience)
+        self.patience = 0.0  # once is enough
         left = []
         while not self._news.empty():
             news = self._news.get()

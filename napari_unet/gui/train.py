@@ -176,7 +176,7 @@ class TrainDock(QWidget):
         if session.outcome is None or project is None:
             return
         card = session.outcome.last.card
-        config = TrainConfig.model_validate(card.training)
+        config = TrainConfig.model_validate(card.training | {"grain": card.net.grain})
         steps = card.current.steps if card.current else 1
         script = script_of(project.folder, card.name, config, steps, self._work.began_from)
         QApplication.clipboard().setText(script)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 NAME = "unet.workspace"
 LOOK_MS = 150  # between two looks at where the viewer looks
-LAST_SECONDS = 60.0  # that closing waits for what a run has learned
+MODEL_SECONDS = 60.0  # that closing waits for what a run has learned
 
 
 @dataclass(eq=False)
@@ -294,7 +294,7 @@ class Workspace(QObject):
         self._run = self.jobs.start(
             "training", events, self.session.control, self.session.take, self._on_job_end
         )
-        self._run.patience = LAST_SECONDS
+        self._run.patience = MODEL_SECONDS
         self._timer.start(LOOK_MS)
         self.run_started.emit()
 

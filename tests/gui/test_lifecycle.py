@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import TINY, halves
 
+from napari_unet import training
 from napari_unet.cards import list_models, read_card
 from napari_unet.config import BACKGROUND
 from napari_unet.project import open_project
@@ -303,6 +305,27 @@ def test_closing_the_viewer_keeps_what_was_learned(learning):
     assert project.card.model == name
     project.close()
     assert engines() == []
+
+
+def test_closing_waits_for_a_last_look_that_takes_long(open_window, image, monkeypatch):
+    from napari_unet.gui import jobs
+
+    finish = training._Run.finish
+
+    def slow(run, *others):
+        time.sleep(1)
+        yield from finish(run, *others)
+
+    monkeypatch.setattr(jobs, "LAST_SECONDS", 0.01)  # for all that is no training
+    monkeypatch.setattr(training._Run, "finish", slow)
+    window = open_window(image)
+    window.paint_both()
+    window.train()
+
+    window.viewer.close()
+    window.wait(0.05)
+
+    assert len(list_models()) == 1
 
 
 def test_two_viewers_do_not_disturb_each_other(open_window, image):
