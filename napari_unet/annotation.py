@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,14 @@ def ends_of(region: Region) -> Ends:
 def region_of(ends: Iterable[Iterable[int]]) -> Region:
     """The opposite of `ends_of`."""
     return tuple(slice(*both) for both in ends)
+
+
+def parted(region: Region, edge: int) -> Iterator[Region]:
+    """A region in pieces of at most this edge."""
+    axes = [
+        [slice(a, min(a + edge, s.stop)) for a in range(s.start or 0, s.stop, edge)] for s in region
+    ]
+    return itertools.product(*axes)
 
 
 def is_sparse(items: Iterable[Item]) -> bool:

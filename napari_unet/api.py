@@ -73,27 +73,12 @@ def train(
             )
         training_set = project_set(Path(images))
         return finish(train_events(config, training_set, control, start=start), control, watch)
-    images, masks = _listed(images), _listed(masks)
-    if len(images) != len(masks):
-        raise BadInput(
-            f"{len(images)} images were given with {len(masks)} masks; "
-            "give one mask for each image."
-        )
-    # Where axes are given, what is wrong with them is said before masks are read by them.
-    known = [axes is not None or isinstance(i, str | Path) for i in images]
-    images = [
-        _load_image(i, axes, f"image {n}") if is_known else i
-        for n, (i, is_known) in enumerate(zip(images, known, strict=True), 1)
-    ]
-    affines = [i.affine if isinstance(i, Image) else None for i in images]
-    masks = read_masks(masks, axes, affines)
-    pairs = zip(images, masks, strict=True)
-    loaded = [_load_pair(i, m, axes, f"image {n}") for n, (i, m) in enumerate(pairs, 1)]
+    pairs = _load_pairs(_listed(images), _listed(masks), axes)
     training_set, mapping = make_training_set(
-        loaded, sparse=sparse, classes=classes, objects=objects, slices=slices, border=config.border
+        pairs, sparse=sparse, classes=classes, objects=objects, slices=slices, border=config.border
     )
     doubtful = mapping.objects and objects is None and not classes
-    if doubtful and len(mask_values(masks)) <= MANY_VALUES:
+    if doubtful and len(mask_values(mask for _, mask in pairs)) <= MANY_VALUES:
         warnings.warn(
             "The values of the masks are taken for objects of one class; give objects=True if they "
             "are, or objects=False if each is a class.",
@@ -207,10 +192,27 @@ def _listed(what: Any) -> list[Any]:
     return [what]
 
 
-def _load_pair(
-    image: Any, mask: np.ndarray, axes: str | None, name: str
-) -> tuple[Image, np.ndarray]:
-    return _load_image(image, axes or _axes_beside(image, mask.shape), name), mask
+def _load_pairs(
+    images: list[Any], masks: list[Any], axes: str | None
+) -> list[tuple[Image, np.ndarray]]:
+    """Images with their masks, each in the order of our axes."""
+    if len(images) != len(masks):
+        raise BadInput(
+            f"{len(images)} images were given with {len(masks)} masks; "
+            "give one mask for each image."
+        )
+    # Where axes are given, what is wrong with them is said before masks are read by them.
+    known = [axes is not None or isinstance(i, str | Path) for i in images]
+    images = [
+        _load_image(i, axes, f"image {n}") if is_known else i
+        for n, (i, is_known) in enumerate(zip(images, known, strict=True), 1)
+    ]
+    affines = [i.affine if isinstance(i, Image) else None for i in images]
+    pairs = zip(images, read_masks(masks, axes, affines), strict=True)
+    return [
+        (_load_image(i, axes or _axes_beside(i, m.shape), f"image {n}"), m)
+        for n, (i, m) in enumerate(pairs, 1)
+    ]
 
 
 def _load_image(image: Any, axes: str | None, name: str) -> Image:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from napari_unet.annotation import BLOCK, Item, Region, TrainingSet, is_sparse
+from napari_unet.annotation import BLOCK, Item, Region, TrainingSet, is_sparse, parted
 from napari_unet.config import NetConfig, TrainConfig
-from napari_unet.models.unet import halvings
+from napari_unet.models.unet import averaged, halvings, interpolated, padded
 
 COARSE = 2
 DRAWN = 0.96  # Dice of a class with what the coarse grid makes of it
@@ -44,31 +41,22 @@ def fit_grain(config: TrainConfig, training_set: TrainingSet) -> int:
 
 def _drawn(mask: torch.Tensor, factors: tuple[int, ...]) -> torch.Tensor:
     """What is left of a mask on the coarse grid."""
-    # Filled up to whole squares by its ends, as an image is.
-    ends = [
-        pad for n, f in zip(mask.shape[::-1], factors[::-1], strict=True) for pad in (0, -n % f)
-    ]
-    x = F.pad(mask[None, None].float(), ends, mode="replicate")
-    pool, mode = (F.avg_pool2d, "bilinear") if mask.ndim == 2 else (F.avg_pool3d, "trilinear")
-    again = F.interpolate(pool(x, factors), size=x.shape[2:], mode=mode)[0, 0] > 0.5
+    x = padded(mask[None, None].float(), factors)
+    again = interpolated(averaged(x, factors), factors, linear=True)[0, 0] > 0.5
     return again[tuple(map(slice, mask.shape))]
 
 
 def _some_windows(items: tuple[Item, ...]) -> list[tuple[Item, Region]]:
     """Windows of complete masks, from all over the images, in which one thing ends at another."""
     complete = [item for item in items if item.labelled and not is_sparse([item])]
-    windows = [(i, region) for i in complete for region in _windows(i) if _has_edges(i, region)]
+    windows = [
+        (item, region)
+        for item in complete
+        for region in parted(tuple(map(slice, item.annotation.shape)), EDGE[item.annotation.ndim])
+        if _has_edges(item, region)
+    ]
     places = np.random.default_rng(0).permutation(len(windows))[:MOST]
     return [windows[place] for place in places]
-
-
-def _windows(item: Item) -> Iterator[Region]:
-    edge = EDGE[item.annotation.ndim]
-    axes = [
-        [slice(start, min(start + edge, n)) for start in range(0, n, edge)]
-        for n in item.annotation.shape
-    ]
-    return itertools.product(*axes)
 
 
 def _has_edges(item: Item, region: Region) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.annotation import Item, Region
+from napari_unet.annotation import Item, Region, parted
 from napari_unet.device import Numerics
 from napari_unet.holdout import HELD, HoldOut
 from napari_unet.metrics import Matrix, Scores, confusion, dice_of, mean
@@ -102,11 +101,7 @@ class Judge:
     def _pieces(self, item: Item) -> list[Region]:
         out: list[Region] = []
         for window in self.holdout.windows.get(item.name, []):
-            axes = [
-                [slice(a, min(a + self.edge, s.stop)) for a in range(s.start, s.stop, self.edge)]
-                for s in window
-            ]
-            out += itertools.product(*axes)
+            out += parted(window, self.edge)
         return [region for region in out if item.annotation[region].any()]
 
     @torch.no_grad()

@@ -72,6 +72,21 @@ class _Conv3d(nn.Conv3d):
             return super().forward(x.float())
 
 
+def padded(x: Tensor, steps: tuple[int, ...]) -> Tensor:
+    """Repeat the ends of an image (B, C, *spatial) up to multiples of a step for each axis."""
+    missing = [-size % step for size, step in zip(x.shape[2:], steps, strict=True)]
+    if not any(missing):
+        return x
+    # F.pad counts from the last axis; only the ends are padded, which keeps tiles aligned.
+    ends = [pad for size in reversed(missing) for pad in (0, size)]
+    return F.pad(x, ends, mode="replicate")
+
+
+def averaged(x: Tensor, factors: tuple[int, ...]) -> Tensor:
+    """Make an image (B, C, *spatial) smaller by a factor for each axis."""
+    return (F.avg_pool2d if len(factors) == 2 else F.avg_pool3d)(x, factors)
+
+
 def log2_of(grain: int) -> int:
     """How often the resolution is halved before the first convolution."""
     return grain.bit_length() - 1
@@ -127,10 +142,11 @@ class Upsample(nn.Module):
         self.factors, self.linear = factors, linear
 
     def forward(self, x: Tensor) -> Tensor:
-        return _interpolated(x, self.factors, self.linear)
+        return interpolated(x, self.factors, self.linear)
 
 
-def _interpolated(x: Tensor, factors: tuple[int, ...], linear: bool) -> Tensor:
+def interpolated(x: Tensor, factors: tuple[int, ...], linear: bool) -> Tensor:
+    """Enlarge an image (B, C, *spatial) by a factor for each axis."""
     mode = ("bilinear" if len(factors) == 2 else "trilinear") if linear else "nearest"
     return F.interpolate(x, scale_factor=tuple(map(float, factors)), mode=mode)
 
@@ -243,7 +259,7 @@ class Net(nn.Module):
 
     def share_statistics(self, samples: Iterable[Tensor]) -> None:
         """Take all statistics from these images once and for all; then it is tile-independent."""
-        share_statistics(self, lambda x: self.heads(self._coarser(self._padded(x))), samples)
+        share_statistics(self, lambda x: self.heads(self._coarser(padded(x, self.stride))), samples)
 
     @property
     def columns(self) -> int:
@@ -269,7 +285,7 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # (B, C, *spatial)
         inside = (slice(None), slice(None), *map(slice, x.shape[2:]))
-        x = self._padded(x)
+        x = padded(x, self.stride)
         share = self.config.pixels
         advice = None if self.pixels is None else self.pixels(x)[inside]
         if advice is not None and share == 1:
@@ -312,24 +328,14 @@ class Net(nn.Module):
 
     def _coarser(self, x: Tensor) -> Tensor:
         """On the net's grid, of squares of pixels where it has a grain."""
-        if self.config.grain == 1:
-            return x
-        return (F.avg_pool2d if self.config.ndim == 2 else F.avg_pool3d)(x, self.grain)
+        return x if self.config.grain == 1 else averaged(x, self.grain)
 
     def _finer(self, logits: Tensor) -> Tensor:
         """Back on the grid of the image."""
         if self.config.grain == 1:
             return logits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return _interpolated(logits, self.grain, linear=True)
-
-    def _padded(self, x: Tensor) -> Tensor:
-        missing = [-size % step for size, step in zip(x.shape[2:], self.stride, strict=True)]
-        if not any(missing):
-            return x
-        # F.pad counts from the last axis; only the ends are padded, which keeps tiles aligned.
-        ends = [pad for size in reversed(missing) for pad in (0, size)]
-        return F.pad(x, ends, mode="replicate")
+        return interpolated(logits, self.grain, linear=True)
 
 
 def he_initialise(net: nn.Module) -> None:
