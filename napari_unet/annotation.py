@@ -132,12 +132,12 @@ class TrainingSet:
         """
         shape = tuple(image.shape[1:])
         self._check_image(name, image)
-        values = (
-            np.zeros(shape, np.uint8) if annotation is None else self._checked(name, annotation)
-        )
-        if values.shape != shape:
+        if annotation is None and complete:
+            annotation = np.zeros(shape, np.uint8)
+        values = None if annotation is None else self._checked(name, annotation)
+        if values is not None and values.shape != shape:
             raise BadInput(_misfit(name, values.shape, shape))
-        if complete:
+        if values is not None and complete:
             values = np.where(values == UNLABELLED, np.uint8(BACKGROUND), values)
         grid = block_grid(shape)
         with self._changed:
@@ -154,7 +154,10 @@ class TrainingSet:
                 {} if stats is None else {"stats": stats},
             )
             self._items[name] = item
-            self._write(item, tuple(slice(0, n) for n in shape), values)
+            if values is None:  # of a large image, all those zeros would take a while
+                self._bump()
+            else:
+                self._write(item, tuple(slice(0, n) for n in shape), values)
 
     def _check_image(self, name: str, image: Any) -> None:
         shape = tuple(image.shape[1:])
@@ -194,14 +197,6 @@ class TrainingSet:
             if len(differs[0]):
                 region = tuple(slice(int(d.min()), int(d.max()) + 1) for d in differs)
                 self.paint(name, region, annotation[region])
-
-    def complete(self, name: str, region: Region | None = None) -> None:
-        """Make an image or a rectangle complete: what is not labelled there is background."""
-        with self._changed:
-            item = self._items[name]
-            region = region or tuple(slice(0, n) for n in item.annotation.shape)
-            part = item.annotation[region]
-            self.paint(name, region, np.where(part == UNLABELLED, np.uint8(BACKGROUND), part))
 
     def wait(self, version: int, timeout: float) -> bool:
         """Wait until the set is newer than this version; whether it is."""

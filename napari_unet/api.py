@@ -29,6 +29,7 @@ from napari_unet.project import open_project
 from napari_unet.run import BadInput, Control, Event, Predicted, Rested, Trained
 from napari_unet.session import Session
 from napari_unet.teaching import make_training_set
+from napari_unet.training import ONLY_HELD_OUT
 from napari_unet.training import train as train_events
 
 __all__ = ["export_labels", "export_model", "export_nnunet", "load_model", "predict", "train"]
@@ -71,6 +72,8 @@ def train(
                 "A project says itself what is painted in it; leave sparse, classes, objects, "
                 "slices and axes out."
             )
+        if not isinstance(images, str | Path):
+            raise BadInput("Images were given without masks; give a mask for each, or a project.")
         training_set = project_set(Path(images))
         return finish(train_events(config, training_set, control, start=start), control, watch)
     pairs = _load_pairs(_listed(images), _listed(masks), axes)
@@ -91,11 +94,13 @@ def project_set(folder: Path) -> TrainingSet:
     """All that is painted in a project."""
     project = open_project(folder)
     session = Session()
-    session.open(project)
-    for key in [key for key, card in project.images.items() if card.painted]:
-        session.learn(project, key)
-    problems = project.problems
-    project.close()
+    try:
+        session.open(project)
+        for key in [key for key, card in project.images.items() if card.painted]:
+            session.learn(project, key)
+        problems = project.problems
+    finally:
+        project.close()
     if problems:
         raise BadInput(" ".join(problems))
     if session.training_set is None:
@@ -121,6 +126,8 @@ def finish(events: Iterable[Event], control: Control, watch: Watch | None) -> Mo
         if watch is not None:
             watch(event)
         if isinstance(event, Rested):
+            if not event.step:
+                raise BadInput(ONLY_HELD_OUT)
             control.stop()
         if isinstance(event, Trained):
             model = event.model

@@ -36,6 +36,7 @@ class Version(Frozen):
     number: int = Field(ge=1)
     created: str
     steps: int = Field(ge=0)
+    learned: int = Field(0, ge=0, description="Steps with those before; 0 in older cards")
     seconds: float = Field(ge=0)
     dice: float | None = Field(None, description="On the annotation that was held out")
     sha256: str = ""

@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -159,6 +160,20 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+@contextmanager
+def room_for(what: str) -> Iterator[None]:
+    """Say in a sentence that there is not enough memory for something."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise BadInput(
+            f"There is not enough memory for {what}; choose a smaller one, close other programs or "
+            "use another device."
+        ) from None
 
 
 def ran_out_of_memory(error: Exception) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from napari_unet.annotation import BLOCK, Item, Region, ends_of, is_sparse, region_of
+from napari_unet.annotation import BLOCK, Ends, Item, Region, ends_of, is_sparse, region_of
 
 TRAIN, HELD, BUFFER = 0, 1, 2
 # Holding out may take at most this multiple of its share away from training, buffers included.
@@ -28,26 +28,36 @@ class HoldOut:
     What has once been trained on is never held out later, what is held out stays so.
     """
 
-    def __init__(self, share: float, halo: tuple[int, ...], seed: int) -> None:
+    def __init__(
+        self,
+        share: float,
+        halo: tuple[int, ...],
+        seed: int,
+        earlier: Callable[[Item], list[Region] | None] = lambda item: None,
+    ) -> None:
+        """`earlier` says what an earlier run held out of an image; None if it did not learn it."""
         self.share = share
         self._halo = halo
         self._rng = np.random.default_rng(seed)
+        self._earlier = earlier
         self.roles: dict[str, np.ndarray] = {}
         self.windows: dict[str, list[Region]] = {}  # in pixels
         self._trained: dict[str, np.ndarray] = {}
+        # Of images that were asked to be judged by alone, what is held out of them otherwise.
+        self._asked: dict[str, list[Region]] = {}
 
     def update(self, items: tuple[Item, ...]) -> None:
         """Give every block of the present annotation its role."""
         for item in items:
-            grid = item.touched.shape
             # A name may come back with an image of another size, whose blocks are others.
-            if item.name not in self.roles or self.roles[item.name].shape != grid:
-                self.roles[item.name] = np.zeros(grid, np.uint8)
-                self.windows[item.name] = []
-                self._trained[item.name] = np.zeros(grid, bool)
+            if item.name not in self.roles or self.roles[item.name].shape != item.touched.shape:
+                self._begin(item)
+            if item.role == "hold out":
+                self._hold_all(item)
+            elif item.name in self._asked:  # no longer
+                self._lay_out(item, self._asked.pop(item.name))
             if item.role == "train":  # perhaps only since a moment ago
                 self.roles[item.name][:], self.windows[item.name] = TRAIN, []
-        self._hold_what_was_asked(items)
         free_to = tuple(i for i in items if i.role == "both")
         least = LEAST_OF_STROKES if is_sparse(items) else LEAST
         if self.share * sum(i.labelled for i in items) >= least:
@@ -58,16 +68,26 @@ class HoldOut:
             free = self.roles[item.name] == TRAIN
             self._trained[item.name] |= free & (item.counts.sum(0) > 0)
 
-    def go_on(self, item: Item, held: Sequence[Region]) -> None:
-        """What an earlier run held out of an image stays held out; it learned all the rest.
+    def _begin(self, item: Item) -> None:
+        """The roles of an image's first blocks: no net is judged by what it learned before.
 
-        What is to be learned from now on is learned.
+        What an earlier run held out stays held out; it learned all the rest.
         """
-        grid, edge = item.touched.shape, BLOCK[item.annotation.ndim]
-        self.roles[item.name], self.windows[item.name] = np.zeros(grid, np.uint8), []
-        for pixels in held if self.share and item.role != "train" else ():
+        self._asked.pop(item.name, None)
+        earlier = self._earlier(item)
+        self._lay_out(item, earlier if earlier and self.share and item.role != "train" else [])
+        self._trained[item.name] = np.zeros(item.touched.shape, bool)
+        if earlier is not None:
+            learned = self.roles[item.name] == TRAIN
+            self._trained[item.name] = learned & (item.counts.sum(0) > 0)
+
+    def _lay_out(self, item: Item, held: Sequence[Region]) -> None:
+        """Hold these windows out, and nothing else."""
+        edge = BLOCK[item.annotation.ndim]
+        self.roles[item.name] = np.zeros(item.touched.shape, np.uint8)
+        self.windows[item.name] = []
+        for pixels in held:
             self._take(item, tuple(slice(s.start // edge, -(-s.stop // edge)) for s in pixels))
-        self._trained[item.name] = (self.roles[item.name] == TRAIN) & (item.counts.sum(0) > 0)
 
     def held(self, items: tuple[Item, ...]) -> int:
         """Labelled pixels that are held out."""
@@ -83,22 +103,27 @@ class HoldOut:
         return {
             "roles": {k: v.tolist() for k, v in self.roles.items()},
             "trained": {k: v.tolist() for k, v in self._trained.items()},
-            "windows": {k: [ends_of(window) for window in v] for k, v in self.windows.items()},
+            "windows": _in_ends(self.windows),
+            "asked": _in_ends(self._asked),
             "rng": self._rng.bit_generator.state,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.roles = {k: np.array(v, np.uint8) for k, v in state["roles"].items()}
         self._trained = {k: np.array(v, bool) for k, v in state["trained"].items()}
-        self.windows = {k: [region_of(ends) for ends in v] for k, v in state["windows"].items()}
+        self.windows = _in_regions(state["windows"])
+        self._asked = _in_regions(state.get("asked", {}))
         self._rng.bit_generator.state = state["rng"]
 
-    def _hold_what_was_asked(self, items: tuple[Item, ...]) -> None:
-        """Images that are only to be judged by, unless they were trained on before."""
-        for item in items:
-            if item.role == "hold out" and not self._trained[item.name].any():
-                self.roles[item.name][:] = HELD
-                self.windows[item.name] = [tuple(slice(0, n) for n in item.annotation.shape)]
+    def _hold_all(self, item: Item) -> None:
+        """Leave out an image that is only to be judged by; what was trained on does not judge."""
+        role, whole = self.roles[item.name], _whole(item)
+        if item.name not in self._asked:
+            self._asked[item.name] = [w for w in self.windows[item.name] if w != whole]
+        if self._trained[item.name].any():
+            role[role == TRAIN] = BUFFER
+        else:
+            role[:], self.windows[item.name] = HELD, [whole]
 
     def _hold_images(self, items: tuple[Item, ...]) -> None:
         total = sum(i.labelled for i in items)
@@ -110,8 +135,7 @@ class HoldOut:
             fresh = not self._trained[item.name].any() and not self.windows[item.name]
             small = held + item.labelled <= COST * self.share * total
             if fresh and small and item.labelled and self._leaves_classes(items, item):
-                self.roles[item.name][:] = HELD
-                self.windows[item.name] = [tuple(slice(0, n) for n in item.annotation.shape)]
+                self.roles[item.name][:], self.windows[item.name] = HELD, [_whole(item)]
 
     def _leaves_classes(self, items: tuple[Item, ...], item: Item) -> bool:
         left = sum(self.counts(i, TRAIN) for i in items if i is not item)
@@ -177,6 +201,18 @@ class HoldOut:
             if worth > 0.02 * wanted and (best is None or worth > best[0]):
                 best = (float(worth), item, window)
         return best
+
+
+def _in_ends(windows: dict[str, list[Region]]) -> dict[str, list[Ends]]:
+    return {name: [ends_of(window) for window in each] for name, each in windows.items()}
+
+
+def _in_regions(ends: dict[str, list[Ends]]) -> dict[str, list[Region]]:
+    return {name: [region_of(window) for window in each] for name, each in ends.items()}
+
+
+def _whole(item: Item) -> Region:
+    return tuple(slice(0, n) for n in item.annotation.shape)
 
 
 def _windows(grid: tuple[int, ...]) -> list[Region]:

@@ -21,6 +21,7 @@ from napari_unet.device import (
     choose_numerics,
     free_memory,
     ran_out_of_memory,
+    room_for,
 )
 from napari_unet.library import Model
 from napari_unet.models import Net
@@ -76,7 +77,8 @@ def predict(
     target = target or new_target(model, image.shape[1:], config)
     ndim = model.card.net.ndim
     numerics = choose_numerics(choose_device(config.device, ndim), config.precision, ndim)
-    runner = _Runner(model, numerics, config)
+    with room_for(f"model '{model.card.name}' on {numerics.device}"):
+        runner = _Runner(model, numerics, config)
     region = region or tuple(slice(0, n) for n in image.shape[1:])
     while True:
         try:
@@ -138,11 +140,12 @@ def _all_planes(
     target: Target,
     region: Region,
 ) -> Iterator[Event]:
-    ndim = runner.ndim
-    spatial, focus = tuple(image.shape[-ndim:]), config.focus[-ndim:] if config.focus else None
+    ndim, spatial = runner.ndim, tuple(image.shape[-runner.ndim :])
+    focus = config.focus if len(config.focus or ()) == len(region) else None  # or it is another's
     halo, stride, inside = runner.net.halo, runner.net.stride, region[-ndim:]
-    tiles = plan_tiles(spatial, runner.edges(inside, spatial), halo, stride, focus, inside)
-    planes = _planes(region[:-ndim], config.focus)
+    edges, first = runner.edges(inside, spatial), focus and focus[-ndim:]
+    tiles = plan_tiles(spatial, edges, halo, stride, first, inside)
+    planes = _planes(region[:-ndim], focus)
     total, done = len(tiles) * len(planes), 0
     for plane in planes:
 

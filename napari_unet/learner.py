@@ -98,10 +98,11 @@ class Learner:
         if self.batch > 1:
             self.batch //= 2
             return True
-        if max(self.patch) <= 32:
-            return False
         half = zip(self.patch, self.net.stride, strict=True)
-        self.patch = tuple(max(s, p // 2 // s * s) for p, s in half)
+        smaller = tuple(max(s, p // 2 // s * s) for p, s in half)
+        if max(self.patch) <= 32 or smaller == self.patch:
+            return False
+        self.patch = smaller
         return True
 
     def weights(self) -> tuple[Weights, Weights]:

@@ -63,24 +63,9 @@ def iou_of(matrix: Matrix) -> Scores:
     return _ratios(hits, matrix.sum(0)[1:] + matrix.sum(1)[1:] - hits)
 
 
-def dice(predicted: NDArray[Any], annotation: NDArray[Any], n_classes: int) -> Scores:
-    """Dice per class where the annotation is labelled."""
-    return dice_of(confusion(predicted, annotation, n_classes))
-
-
-def iou(predicted: NDArray[Any], annotation: NDArray[Any], n_classes: int) -> Scores:
-    """Intersection over union per class where the annotation is labelled."""
-    return iou_of(confusion(predicted, annotation, n_classes))
-
-
 def dense_dice(predicted: NDArray[Any], true: NDArray[Any], n_classes: int) -> Scores:
     """Dice per class of two complete masks."""
     return dice_of(dense_confusion(predicted, true, n_classes))
-
-
-def dense_iou(predicted: NDArray[Any], true: NDArray[Any], n_classes: int) -> Scores:
-    """Intersection over union per class of two complete masks."""
-    return iou_of(dense_confusion(predicted, true, n_classes))
 
 
 def mean(scores: Iterable[float | None]) -> float | None:

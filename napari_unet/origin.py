@@ -6,11 +6,10 @@ import copy
 
 import torch
 
-from napari_unet.annotation import Ends, Item, TrainingSet, region_of
+from napari_unet.annotation import Ends, Item, Region, TrainingSet, region_of
 from napari_unet.cards import fingerprint
 from napari_unet.config import NetChoice, NetConfig, TrainConfig
 from napari_unet.grain import fit_grain
-from napari_unet.holdout import HoldOut
 from napari_unet.library import Model
 from napari_unet.models import Net, build
 from napari_unet.models.pixels import PixelNet
@@ -27,7 +26,7 @@ class Origin:
         self._model = model
         current = None if model is None else model.card.current
         self.created = "" if current is None else current.created
-        self.steps = 0 if current is None else current.steps
+        self.steps = 0 if current is None else max(current.steps, current.learned)
         self.learned: dict[str, str] = {}  # fingerprints of images, by their names
         self._windows: Windows = {}
         if model is not None:
@@ -50,14 +49,11 @@ class Origin:
             return None
         return copy.deepcopy(model.net.pixels).to(device)
 
-    def hold_out(self, holdout: HoldOut, items: tuple[Item, ...]) -> None:
-        """No net is judged by what it has learned in an earlier run, under whatever name."""
+    def held_out_of(self, item: Item) -> list[Region] | None:
+        """What was held out of an image, under whatever name; None if it was not learned before."""
         names = {digest: name for name, digest in self.learned.items()}
-        for item in items if names else ():
-            name = names.get(identify(item))
-            if name is not None:
-                held = self._windows.get(name, ())
-                holdout.go_on(item, [region_of(ends) for ends in held])
+        name = names.get(identify(item)) if names else None
+        return None if name is None else [region_of(ends) for ends in self._windows.get(name, ())]
 
     def beside(self, images: dict[str, str]) -> tuple[dict[str, str], Windows]:
         """Images that were learned before and are none of these, and what was held out of them."""
@@ -90,6 +86,8 @@ class Origin:
                 f"Model '{self._model.card.name}' has {other[0]} {getattr(there, other[0])}, not "
                 f"{choice[other[0]]}; leave {other[0]} out, or start from random weights."
             )
+        if there.ndim != own["ndim"]:
+            raise _misfit(self._model, training_set.ndim, own["in_channels"])
         return there.model_copy(update=own | {"pixels": 0.0})
 
 
@@ -108,10 +106,14 @@ def _take_over(net: Net, start: Model, rims: bool) -> None:
     if start.card.rims != rims:  # as many outputs may mean other things
         fitting = {k: v for k, v in fitting.items() if not k.startswith("last")}
     if any(k not in fitting and not k.startswith("last") for k in own):
-        there, here = start.card.net, net.config
-        raise BadInput(
-            f"Model '{start.card.name}' reads {there.in_channels} channel(s) in {there.ndim}-D, "
-            f"these images are {here.in_channels} channel(s) in {here.ndim}-D; start from another "
-            "model or from random weights."
-        )
+        raise _misfit(start, net.config.ndim, net.config.in_channels)
     net.load_state_dict(own | fitting)
+
+
+def _misfit(model: Model, ndim: int, channels: int) -> BadInput:
+    there = model.card.net
+    return BadInput(
+        f"Model '{model.card.name}' reads {there.in_channels} channel(s) in {there.ndim}-D, these "
+        f"images are {channels} channel(s) in {ndim}-D; start from another model or from random "
+        "weights."
+    )

@@ -114,12 +114,12 @@ def segment(
                 if objects is not None:
                     check_room(task.result.picture, loaded.card.net.ndim, objects)
                 yield from _segment_one(loaded, task, config, control)
+                if objects is not None and not control.stopped:
+                    part(task.result, objects, control)
             except BadInput as error:
                 refused.append(error)
                 yield LeftOut(task.result.picture.name, str(error))
                 continue
-            if objects is not None and not control.stopped:
-                part(task.result, objects, control)
             yield Segmented(task.result, control.stopped, task.region)
             if control.stopped:
                 return
@@ -261,13 +261,13 @@ def segment_files(
                 for event in segment(loaded, [Task(result)], config, control, objects):
                     if not isinstance(event, LeftOut):
                         yield event
+                if control.stopped:
+                    return
+                export_labels(file, result.labels, image, result.classes, objects=result.objects)
             except BadInput as error:
                 refused.append(error)
                 yield LeftOut(name, str(error))
                 continue
-            if control.stopped:
-                return
-            export_labels(file, result.labels, image, result.classes, objects=result.objects)
             yield Written(file, done, len(files))
     _tell(refused, len(files))
 

@@ -60,6 +60,7 @@ class Session:
     annotation_changed = Signal()
     seen = Signal(object)  # a look at the screen
     model_changed = Signal(object)
+    refused = Signal(str)  # why a picture is not learned, in a sentence
     outgrown = Signal()  # what is being trained has another number of classes or axes than before
 
     def __init__(self) -> None:
@@ -144,10 +145,14 @@ class Session:
             return (0,) * (1 + len(self._classes))
         return tuple(int(n) for n in self._set.counts)
 
-    def refuse_misfit(self, picture: Picture) -> None:
-        """Say why a picture cannot be learned together with those that are painted on."""
+    def refuse_misfit(self, picture: Picture, before: str = "") -> None:
+        """Say why a picture cannot be learned together with those that are painted on.
+
+        It may take the place of one that was there before.
+        """
         self._check_axes(picture)
-        rest = [p for name, p in self.pictures.items() if name != picture.name]
+        own = (picture.name, before)
+        rest = [p for n, p in self.pictures.items() if n not in own and self.labelled(n)]
         others = {p.n_channels for p in rest} - {picture.n_channels}
         if others:
             raise BadInput(
@@ -219,14 +224,13 @@ class Session:
         """Paint one plane, or one volume; it becomes an item with its first stroke."""
         picture, annotation = painted.picture, painted.annotation[plane]
         item = picture.name + "".join(f"[{p}]" for p in plane)
-        if item in known:
-            training_set.paint(item, region, annotation[region])
-        elif annotation[region].any():
+        if item not in known:
+            if not annotation[region].any():
+                return
             pixels = picture.pixels[(slice(None), *plane)] if plane else picture.pixels
-            training_set.add(
-                item, pixels, annotation, stats=lambda: picture.stats, role=painted.role
-            )
+            training_set.add(item, pixels, stats=lambda: picture.stats, role=painted.role)
             known.add(item)
+        training_set.paint(item, region, annotation[region])
 
     def _check_axes(self, picture: Picture) -> None:
         if self._volumes and len(picture.shape) < 3:
@@ -240,6 +244,8 @@ class Session:
         if self._set is None or not (self._set.items or self.training):
             ndim = 3 if self._volumes else 2
             spacing = picture.spacing[-ndim:]
+            if len(spacing) < ndim:  # of a series, whose frames no pixel size parts
+                spacing = ()
             self._set = TrainingSet(self._classes, ndim, spacing, picture.unit)
             self._channels = picture.n_channels
         return self._set
@@ -250,7 +256,10 @@ class Session:
         self._items.clear()
         for name, painted in self._painted.items():
             if not (self._volumes and len(painted.picture.shape) < 3):
-                self.paint(name)
+                try:
+                    self.paint(name)
+                except BadInput as error:  # the others are learned nevertheless
+                    self.refused.emit(str(error))
         self.annotation_changed.emit()  # also where nothing is left to be painted
         if self.control is not None:
             self.outgrown.emit()

@@ -21,7 +21,13 @@ from napari_unet.budget import Budget
 from napari_unet.cards import Card, Version, now
 from napari_unet.checkpoint import read_checkpoint, write_checkpoint
 from napari_unet.config import NetConfig, TrainConfig
-from napari_unet.device import choose_device, choose_numerics, free_memory, ran_out_of_memory
+from napari_unet.device import (
+    choose_device,
+    choose_numerics,
+    free_memory,
+    ran_out_of_memory,
+    room_for,
+)
 from napari_unet.holdout import HoldOut
 from napari_unet.learner import Learner, Weights
 from napari_unet.library import Model
@@ -78,7 +84,8 @@ def train(
     if checkpoint is not None and checkpoint.exists():
         saved = read_checkpoint(checkpoint)
         config = _in_its_format(config, training_set.ndim, saved[1])
-    run = _Run(config, training_set, start, name)
+    with room_for("this network"):
+        run = _Run(config, training_set, start, name)
     if checkpoint is not None and saved is not None:
         run.load_checkpoint(checkpoint, *saved)
     with run.threads:
@@ -140,7 +147,7 @@ class _Run:
         torch.manual_seed(config.seed)
         self.origin = Origin(start)
         net = self.origin.build(config, training_set)
-        self.holdout = HoldOut(config.holdout, net.halo, config.seed)
+        self.holdout = HoldOut(config.holdout, net.halo, config.seed, self.origin.held_out_of)
         self.sampler = Sampler(training_set, self.holdout, config.seed)
         # A net that has learned knows more than an adviser does that has seen some strokes.
         before = self.origin.steps
@@ -156,6 +163,7 @@ class _Run:
         # Sums depend on the number of threads: with so many steps wanted, it stays as it is.
         self.threads = Threads(self.numerics.device.type == "cpu" and config.steps is None)
         self.resting = False
+        self._unfit: set[str] = set()  # images that were to judge, and cannot
         self._progress_step = 0  # the last at which something improved, or was painted
         self._losses = (math.inf, 0.0)  # lowest and present, smoothed
         self._pending: tuple[int, Tensor] | None = None  # a loss that is not waited for
@@ -165,7 +173,7 @@ class _Run:
         self._saved = time.perf_counter()
         self._guessed = False  # whether the last answer was the classifier
         self.failed = False
-        self._over = False  # whether its model was handed over
+        self._over = False  # whether its model was handed over, or is not worth it
 
     # --- in the order it happens ---
 
@@ -190,8 +198,6 @@ class _Run:
     def take_in_changes(self) -> Iterator[Event]:
         """See what was painted since the last step."""
         first = self.sampler.version < 0
-        new = tuple(i for i in self.set.items if i.name not in self.holdout.roles)
-        self.origin.hold_out(self.holdout, new)
         painted = self.sampler.refresh(self.step)
         yield from self._refresh_adviser()
         if not painted:
@@ -199,12 +205,26 @@ class _Run:
         self._be_patient_again()
         if first and self.config.holdout and not self.holdout.held(self.sampler.items):
             yield Noticed("held-out", LEARNED_BEFORE if self.origin.learned else TOO_LITTLE)
+        yield from self._cannot_judge()
         learned, there = self.sampler.totals, self.sampler.labelled
         for number in np.flatnonzero(learned[: 1 + len(self.set.classes)] == 0).tolist():
             if there[number]:
                 yield Noticed("not-learned", self._only_held_out(number))
             elif there.any():
                 yield Noticed("class", self._nowhere(number))
+
+    def _cannot_judge(self) -> Iterator[Event]:
+        """Say of which images it is asked that they judge, after they were learned."""
+        asked = {i.name for i in self.sampler.items if i.role == "hold out" and i.labelled}
+        unfit = {name for name in asked if not self.holdout.windows[name]}
+        new, self._unfit = sorted(unfit - self._unfit), unfit
+        if new:
+            others = f" and {len(new) - 1} more" if new[1:] else ""
+            yield Noticed(
+                "held-out",
+                f"'{new[0]}'{others} can no longer judge, as it was learned before; it is learned "
+                "no more. Judge by another image, or start from random weights.",
+            )
 
     def _refresh_adviser(self, now: bool = False) -> Iterator[Event]:
         """Without the memory for one, there is none."""
@@ -283,6 +303,7 @@ class _Run:
             yield self._roll_back()
         if checkpoint is not None:
             yield from self.save_checkpoint(checkpoint)
+        yield from self.take_in_changes()  # those of a pause, too
         yield from self._refresh_adviser(now=True)
         if self.step and self.best.possible:
             yield from self.judge()
@@ -400,6 +421,7 @@ class _Run:
     def _give_up(self, kind: Literal["diverged", "memory"], why: str) -> Event:
         """End the run with what it has; with nothing yet, that is the user's to mend."""
         if not self.best.found and self._backed_up_at == 0:
+            self._over = True
             raise BadInput(why)
         self.failed = True
         return Noticed(kind, f"{why} The best so far is kept.")
@@ -437,7 +459,12 @@ class _Run:
         images = {i.name: identify(i) for i in items}
         earlier, windows = self.origin.beside(images)
         version = Version(
-            number=1, created=now(), steps=step, seconds=round(self.budget.seconds, 2), dice=dice
+            number=1,
+            created=now(),
+            steps=step,
+            learned=self.origin.steps + step,
+            seconds=round(self.budget.seconds, 2),
+            dice=dice,
         )
         return Card(
             name=self.name,

@@ -123,7 +123,8 @@ def test_are_not_given_for_what_is_labelled_anyway(monkeypatch):
     monkeypatch.setattr(adviser_module, "EXPLAINED", 0)  # most that is rough is background here
     training_set, sampler, adviser = make(a=two_textures(), b=two_textures())
     paint(training_set)
-    training_set.complete("a")
+    values = training_set.items[0].annotation
+    training_set.annotate("a", np.where(values == 0, BACKGROUND, values))
     paint(training_set, "b")
     refresh(sampler, adviser)
     complete, sparse = training_set.items

@@ -74,7 +74,7 @@ class TestVersions:
         seen = [training_set.version]
         training_set.paint("a", (slice(0, 1), slice(0, 1)), 1)
         seen.append(training_set.version)
-        training_set.complete("a")
+        training_set.annotate("a", np.full_like(training_set.items[0].annotation, 1))
         seen.append(training_set.version)
         training_set.remove("a")
         seen.append(training_set.version)
@@ -124,21 +124,6 @@ class TestVersions:
 
 
 class TestComplete:
-    def test_image_makes_every_zero_background(self):
-        training_set = make_set((40, 40))
-        training_set.paint("a", (slice(0, 10), slice(0, 10)), 1)
-        training_set.complete("a")
-        assert training_set.counts.tolist() == [1500, 100, 0]
-
-    def test_rectangle_leaves_the_rest_unlabelled(self):
-        training_set = make_set((40, 40))
-        training_set.paint("a", (slice(0, 10), slice(0, 10)), 1)
-        training_set.complete("a", (slice(5, 15), slice(0, 10)))
-        item = training_set.items[0]
-        assert training_set.counts.tolist() == [50, 100, 0]
-        assert (item.annotation[10:15, :10] == BACKGROUND).all()
-        assert (item.annotation[15:] == 0).all()
-
     def test_on_adding_leaves_the_mask_that_was_given_alone(self):
         mask = np.eye(40, dtype=np.uint8)
         training_set = make_set((40, 40), annotation=mask, complete=True)

@@ -9,7 +9,9 @@ import torch
 from PIL import Image as Pillow
 
 import napari_unet
-from napari_unet.config import BACKGROUND, PredictConfig
+from napari_unet import api
+from napari_unet.annotation import TrainingSet
+from napari_unet.config import BACKGROUND, PredictConfig, TrainConfig, class_table
 from napari_unet.instances import split_objects
 from napari_unet.io import as_image, read_image
 from napari_unet.library import Model, load_model
@@ -435,3 +437,19 @@ def test_the_axes_of_images_are_those_of_their_masks(tmp_path, as_files):
 def test_what_is_said_of_masks_is_refused_for_a_project(tmp_path, given):
     with pytest.raises(BadInput, match="A project says itself what is painted in it"):
         napari_unet.train(tmp_path, **given)
+
+
+def test_with_nothing_but_what_is_to_judge_no_model_is_made():
+    training_set = TrainingSet(class_table(1))
+    mask = np.where(np.eye(64), 1, 255).astype(np.uint8)
+    training_set.add("a", np.zeros((1, 64, 64), np.uint8), mask, role="hold out")
+    control = Control()
+    events = api.train_events(TrainConfig(device="cpu"), training_set, control)
+
+    with pytest.raises(BadInput, match="let an image be learned from"):
+        api.finish(events, control, None)
+
+
+def test_images_without_masks_are_refused_in_a_sentence():
+    with pytest.raises(BadInput, match="without masks"):
+        napari_unet.train([np.zeros((8, 8))])

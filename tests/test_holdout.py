@@ -325,7 +325,7 @@ def test_an_image_to_judge_by_is_held_out_whole_and_one_to_learn_from_never():
     assert (holdout.roles["learn"] == TRAIN).all()
 
 
-def test_an_image_that_was_trained_on_is_not_judged_by_later():
+def test_an_image_that_was_trained_on_is_neither_judged_by_later_nor_learned():
     training_set = make_set((90, 90), (90, 90))
     cover(training_set)
     holdout = HoldOut(0, (0, 0), 0)
@@ -335,3 +335,28 @@ def test_an_image_that_was_trained_on_is_not_judged_by_later():
     holdout.update(training_set.items)
 
     assert holdout.held(training_set.items) == 0
+    assert (holdout.roles["image 0"] == BUFFER).all()
+
+
+@pytest.mark.parametrize("share", [0, 0.2])
+@pytest.mark.parametrize("learned_before", [False, True])
+def test_an_image_that_is_no_longer_only_judged_by_is_learned_again(share, learned_before):
+    training_set = make_set((90, 90), (90, 90))
+    cover(training_set)
+    item = training_set.items[0]
+    holdout, expected = HoldOut(share, (0, 0), 0), HoldOut(share, (0, 0), 0)
+    expected.update(training_set.items)
+    if learned_before:
+        holdout.update(training_set.items)
+    item.role = "hold out"
+    holdout.update(training_set.items)
+    restored = HoldOut(share, (0, 0), 0)
+    restored.restore(holdout.state())
+
+    item.role = "both"
+    for each in (holdout, restored):
+        each.update(training_set.items)
+
+        learned = (each.roles["image 0"] == TRAIN).mean()
+        assert learned >= (expected.roles["image 0"] == TRAIN).mean() > 0.4
+        assert each.windows["image 0"] != [(slice(0, 90), slice(0, 90))]

@@ -21,19 +21,21 @@ def test_counts_only_what_is_labelled():
 
 
 def test_scores_worked_out_by_hand():
-    assert metrics.dice(PREDICTED, ANNOTATION, 2) == (0.5, None)
-    assert metrics.iou(PREDICTED, ANNOTATION, 2) == (pytest.approx(1 / 3), None)
+    matrix = metrics.confusion(PREDICTED, ANNOTATION, 2)
+    assert metrics.dice_of(matrix) == (0.5, None)
+    assert metrics.iou_of(matrix) == (pytest.approx(1 / 3), None)
 
 
 def test_in_a_dense_mask_zero_is_background():
     true = np.array([[1, 1, 0, 0, 0]])
-    assert metrics.dense_dice(PREDICTED, true, 2) == (1.0, 0.0)
-    assert metrics.dense_iou(PREDICTED, true, 2) == (1.0, 0.0)
+    matrix = metrics.dense_confusion(PREDICTED, true, 2)
+    assert metrics.dice_of(matrix) == metrics.dense_dice(PREDICTED, true, 2) == (1.0, 0.0)
+    assert metrics.iou_of(matrix) == (1.0, 0.0)
 
 
 def test_the_annotation_is_left_as_it_was():
     annotation = ANNOTATION.copy()
-    metrics.dice(PREDICTED, annotation, 2)
+    metrics.confusion(PREDICTED, annotation, 2)
     assert (annotation == ANNOTATION).all()
 
 
@@ -63,7 +65,7 @@ def test_equals_sets_of_pixels(predicted, true):
     for c, dice, iou in zip(
         (1, 2, 3),
         metrics.dense_dice(predicted, true, 3),
-        metrics.dense_iou(predicted, true, 3),
+        metrics.iou_of(metrics.dense_confusion(predicted, true, 3)),
         strict=True,
     ):
         a, b = predicted == c, true == c
@@ -78,4 +80,5 @@ def test_equals_sets_of_pixels(predicted, true):
 @given(predicted=masks, true=masks)
 def test_an_annotation_of_everything_is_a_dense_mask(predicted, true):
     annotation = np.where(true == 0, 255, true)
-    assert metrics.dice(predicted, annotation, 3) == metrics.dense_dice(predicted, true, 3)
+    dense = metrics.dense_confusion(predicted, true, 3)
+    assert (metrics.confusion(predicted, annotation, 3) == dense).all()

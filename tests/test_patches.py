@@ -26,6 +26,13 @@ def make_set(*shapes: tuple[int, ...], classes: int = 2) -> TrainingSet:
     return training_set
 
 
+def complete(training_set: TrainingSet) -> None:
+    """What is not labelled in the first image is background."""
+    values = training_set.items[0].annotation
+    whole = tuple(slice(0, n) for n in values.shape)
+    training_set.paint("image 0", whole, np.where(values == 0, BACKGROUND, values))
+
+
 def square(y: int, x: int, edge: int) -> tuple[slice, slice]:
     return slice(y, y + edge), slice(x, x + edge)
 
@@ -106,7 +113,7 @@ class TestCut:
     @pytest.mark.parametrize("centre", [(0, 0), (39, 49), (0, 30)])
     def test_what_lies_outside_the_image_is_mirrored_but_not_labelled(self, centre):
         training_set = make_set((40, 50))
-        training_set.complete("image 0")
+        complete(training_set)
         (item,) = training_set.items
         crops = cut([Spot(item, centre, 0)], (20, 20))
         inside = [
@@ -129,7 +136,7 @@ class TestCut:
     @pytest.mark.parametrize("ndim", [2, 3])
     def test_what_is_kept_from_training_is_not_labelled(self, role, ndim):
         training_set = make_set((64,) * ndim)
-        training_set.complete("image 0")
+        complete(training_set)
         holdout, edge = HoldOut(0.2, (8,) * ndim, 0), BLOCK[ndim]
         holdout.roles["image 0"] = np.full((64 // edge,) * ndim, TRAIN, np.uint8)
         holdout.roles["image 0"][(1,) * ndim] = role
@@ -255,7 +262,7 @@ class TestDraws:
     @pytest.mark.parametrize("ndim", [2, 3])
     def test_nothing_that_is_kept_from_training(self, ndim):
         training_set = make_set((300, 300) if ndim == 2 else (100, 100, 100))
-        training_set.complete("image 0")
+        complete(training_set)
         sampler = make_sampler(training_set, share=0.3)
         (item,) = training_set.items
         roles = sampler.holdout.roles["image 0"]
@@ -267,7 +274,7 @@ class TestDraws:
     def test_a_rare_class_more_often_than_its_share(self):
         training_set = make_set((320, 320))
         training_set.paint("image 0", square(0, 0, 10), 1)
-        training_set.complete("image 0")
+        complete(training_set)
         (item,) = training_set.items
         spots = make_sampler(training_set).draw(300, (0, 0))
         found = Counter(int(item.annotation[spot.centre]) for spot in spots)
@@ -277,7 +284,7 @@ class TestDraws:
 
     def test_every_image_at_least_sometimes(self):
         training_set = make_set((500, 500), *[(40, 40)] * 3)
-        training_set.complete("image 0")
+        complete(training_set)
         for number in (1, 2, 3):
             training_set.paint(f"image {number}", square(0, 0, 2), BACKGROUND)
         training_set.add("unlabelled", np.zeros((1, 40, 40)))
@@ -314,7 +321,7 @@ class TestDraws:
 
     def test_feedback_without_any_error_is_taken(self):
         training_set = make_set((64, 64))
-        training_set.complete("image 0")
+        complete(training_set)
         sampler = make_sampler(training_set)
         sampler.feedback(sampler.draw(4, (0, 0)), np.zeros(4))
         sampler.refresh(100)
@@ -324,7 +331,7 @@ class TestDraws:
         drawn = []
         for errors in (None, [np.nan, np.nan, np.nan, np.nan], [1.0, np.nan, np.nan, np.nan]):
             training_set = make_set((64, 320))
-            training_set.complete("image 0")
+            complete(training_set)
             sampler = make_sampler(training_set)
             for step in range(0, 400, 20):
                 spots = sampler.draw(4, (0, 0))
@@ -336,7 +343,7 @@ class TestDraws:
 
     def test_equal_seeds_draw_alike_and_others_do_not(self):
         training_set = make_set((320, 320))
-        training_set.complete("image 0")
+        complete(training_set)
         first, again, other = (
             places(make_sampler(training_set, seed=seed).draw(20, (5, 5))) for seed in (1, 1, 2)
         )
@@ -368,7 +375,7 @@ class TestLiveAnnotation:
 
     def test_an_image_may_go_and_another_come_under_its_name(self):
         training_set = make_set((320, 320), (64, 64))
-        training_set.complete("image 0")
+        complete(training_set)
         sampler = make_sampler(training_set)
         sampler.feedback(sampler.draw(8, (0, 0)), np.ones(8))
         training_set.remove("image 0")
@@ -395,7 +402,7 @@ class TestCheckpoint:
     def begin(self) -> tuple[TrainingSet, Sampler]:
         training_set = make_set((320, 320), (128, 128))
         training_set.paint("image 0", square(0, 0, 200), 1)
-        training_set.complete("image 0")
+        complete(training_set)
         return training_set, make_sampler(training_set, share=0.2, seed=5)
 
     def test_what_follows_is_as_if_never_interrupted(self):

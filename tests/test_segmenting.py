@@ -13,6 +13,7 @@ import torch
 from PIL import Image as Pillow
 from scipy import ndimage
 
+from napari_unet import export
 from napari_unet.cards import Card, library_folder
 from napari_unet.config import NetConfig, PredictConfig, class_table
 from napari_unet.inference import SHARED_EDGE, predict
@@ -492,6 +493,21 @@ class TestFolder:
 
         assert sorted(p.name for p in out.iterdir()) == ["a.tif", "c.tif"]
         assert [e.name for e in seen if isinstance(e, LeftOut)] == ["b"]
+
+    def test_a_mask_that_cannot_be_written_stops_no_others(self, folder, tmp_path, monkeypatch):
+        def refuse(file, *arguments, **options):
+            if file.stem == "a":
+                raise BadInput("The disk is full.")
+            return real(file, *arguments, **options)
+
+        real = export.export_labels
+        monkeypatch.setattr(export, "export_labels", refuse)
+
+        with pytest.raises(BadInput, match="1 of 3 images was left out: The disk is full"):
+            of_folder(folder, tmp_path / "masks")
+
+        written = sorted(path.name for path in (tmp_path / "masks").iterdir())
+        assert written == ["b.tif", "c.tif"]
 
     def test_every_image_of_it_gets_its_mask(self, folder, tmp_path):
         out = tmp_path / "new" / "masks"

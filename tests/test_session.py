@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import napari_unet.annotation as annotation_module
 from napari_unet.cards import Card, fingerprint, library_folder
 from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.library import Model, chosen_model
@@ -688,3 +689,57 @@ def test_a_run_without_a_step_leaves_the_model_before(session):
 
     assert session.model is before
     assert session.outcome is None
+
+
+def test_a_model_of_volumes_is_refused_for_planes_by_what_it_reads(session):
+    session.volumes = True
+    session.add(make_picture("p", 3, 20, 20, spacing=(2.0, 1.0, 1.0)), strokes(3, 20, 20))
+    session.config = CONFIG.model_copy(update={"arch": "compact"})
+    first = learned(session)[-1].model
+    session.volumes = False
+
+    with pytest.raises(BadInput, match=r"reads 1 .* in 3-D, these .* in 2-D"):
+        learned(session, first)
+
+
+def test_a_series_without_a_distance_between_its_frames_is_learned_as_a_volume(session):
+    session.volumes = True
+    session.add(make_picture("p", 3, 20, 20, spacing=(0.5, 0.5)), strokes(3, 20, 20))
+
+    assert learned(session)[-1].model.card.net.ndim == 3
+
+
+def test_one_picture_that_cannot_be_learned_holds_up_no_other(session):
+    begun(session)
+    session.add(make_picture("q", 20, 20), np.zeros((20, 20), np.uint8))
+    session._painted["q"].annotation[:5] = 3
+    told = heard(session.refused)
+
+    session.classes = class_table(2)
+
+    assert len(told) == 1
+    assert "holds the value 3" in told[0][0]
+    assert session.counts == (4, 6, 0)
+
+
+def test_an_image_on_which_nothing_is_painted_asks_for_no_channels(session):
+    session.add(make_picture("grey", 20, 20), np.zeros((20, 20), np.uint8))
+    session.add(make_picture("colour", 20, 20, channels=3), strokes(20, 20))
+
+    assert session.counts == (4, 6)
+
+
+def test_a_stroke_costs_no_more_than_the_blocks_it_touches(session, monkeypatch):
+    annotation = np.zeros((400, 400), np.uint8)
+    session.add(make_picture("p", 400, 400), annotation)
+    counted = []
+    real = annotation_module.count_blocks
+    monkeypatch.setattr(
+        annotation_module, "count_blocks", lambda a, n: counted.append(a.size) or real(a, n)
+    )
+
+    annotation[10:20, 10:20] = 1
+    session.paint("p", (slice(10, 20), slice(10, 20)))
+
+    assert counted == [32 * 32]
+    assert session.counts == (0, 100)

@@ -400,6 +400,44 @@ class TestJudging:
         assert run(make_set(6), steps=2 * FIRST_GUESS)[-1].model.card.current.steps >= FIRST_GUESS
 
 
+class TestRoles:
+    def test_an_image_that_was_learned_cannot_judge_and_that_is_said(self):
+        training_set = make_set(2)
+        events = train(TrainConfig(**TINY, steps=20, holdout=0), training_set)
+        next(e for e in events if isinstance(e, Stepped))
+        training_set.remove("discs 0")
+        image, mask = discs(0)
+        training_set.add("discs 0", image, mask, complete=True, role="hold out")
+
+        told = [e.message for e in of(Noticed, list(events)) if e.kind == "held-out"]
+
+        assert len(told) == 1
+        assert told[0].startswith("'discs 0' can no longer judge, as it was learned before;")
+
+
+class TestGoingOn:
+    def test_counts_all_that_was_learned_before(self):
+        training_set, model = make_set(), None
+        for expected in (2, 4, 6):
+            events = list(train(TrainConfig(**TINY, steps=2), training_set, start=model))
+            model = events[-1].last
+            assert model.card.current.steps == 2
+            assert model.card.current.learned == expected
+            assert of(Started, events)[0].learned == expected - 2
+
+    def test_a_stop_after_a_pause_takes_in_what_was_painted_meanwhile(self):
+        training_set, control = make_set(), Control()
+        events = train(TrainConfig(**TINY, steps=50), training_set, control)
+        next(e for e in events if isinstance(e, Stepped))
+        before = training_set.counts.tolist()
+        training_set.paint("discs 0", (slice(0, 20), slice(0, 20)), 1)
+        control.stop()
+
+        card = list(events)[-1].model.card
+
+        assert list(card.labelled) == training_set.counts.tolist() != before
+
+
 class TestHints:
     def test_what_is_unpainted_is_learned_from_them(self, monkeypatch):
         losses = []
@@ -693,6 +731,24 @@ class TestTrouble:
         assert sizes[-1] == (1, (32, 32))
         assert events[-1].step == 3
 
+    def test_no_memory_for_the_network_itself_is_said_in_a_sentence(self, monkeypatch):
+        def no_memory(*_arguments):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        monkeypatch.setattr(learner.Learner, "__init__", no_memory)
+
+        with pytest.raises(BadInput, match="not enough memory for this network"):
+            run(make_set(), steps=3)
+
+    def test_a_net_whose_smallest_patch_is_large_does_not_shrink_for_ever(self, monkeypatch):
+        def no_memory(self, part_of_rate):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(learner.Learner, "learn", no_memory)
+
+        with pytest.raises(BadInput, match="even the smallest step"):
+            run(make_set(), steps=3, depth=6)
+
     def test_no_memory_at_all_is_said_in_a_sentence(self, monkeypatch):
         def no_memory(self, part_of_rate):
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -747,15 +803,19 @@ class TestTrouble:
         assert "rate now 0.01" in notice.message
         assert all(torch.isfinite(w).all() for w in weights_of(events).values())
 
-    def test_divergence_without_end_is_said_in_a_sentence(self, monkeypatch):
+    def test_divergence_without_end_is_said_in_a_sentence_and_leaves_no_model(self, monkeypatch):
         monkeypatch.setattr(
             learner,
             "segmentation_loss",
             lambda logits, *a, **k: logits.sum() * float("nan"),
         )
+        events = train(TrainConfig(**TINY, steps=50), make_set())
+        seen: list[Event] = []
 
         with pytest.raises(BadInput, match="diverges again and again"):
-            run(make_set(), steps=50)
+            seen.extend(events)
+
+        assert not of(Trained, seen)
 
 
 @pytest.mark.gpu
