@@ -112,6 +112,10 @@ class View:
         sizes = [self.region[a].stop - self.region[a].start for a in self.shown]
         return sizes[0] * sizes[1] // self.step**2
 
+    @property
+    def middle(self) -> tuple[int, ...]:
+        return tuple((s.start + s.stop) // 2 for s in self.region)
+
     def within(self, most: int) -> View:
         """The middle of the view, of no more than so many pixels."""
         if self.pixels <= most:

@@ -109,6 +109,7 @@ class Project:
         self._pixels: dict[str, Image] = {}  # images that are not looked at closely yet
         self._read: dict[str, Image] = {}
         self._dirty: dict[Part, float] = {}  # what is not on disk, and since when
+        self._unkept = False  # whether anything was painted that cannot be written
         self._writing = 0  # parts that are neither dirty nor on disk
         self._changed = threading.Condition()
         self._saving = threading.RLock()
@@ -167,8 +168,10 @@ class Project:
     def _take_over(self, other: Project) -> None:
         """What a project that cannot be written to has in memory only."""
         for key, card in other.images.items():
-            if key not in self.images or key in other._pixels:
+            if key not in self.images:
                 self.images[key] = card
+                self._mark(key, None)
+            if key in other._pixels:
                 self._pixels[key] = other._pixels[key]
                 self._mark(key, LOOK)
         for key, labels in other._held.items():
@@ -195,6 +198,15 @@ class Project:
         self._mark(key, None)
         self._mark(key, LOOK)
         return key
+
+    def exchange(self, key: str, image: Image, **known: Any) -> None:
+        """An image has other pixels now, such as more channels; what is painted on it stays."""
+        path = "" if image.path is None else self._relative(image.path)
+        self._pixels[key] = image
+        with self._reading:
+            self._read.pop(key, None)
+        self.change(key, path=path, channels=image.n_channels, sha256="", **known)
+        self._mark(key, LOOK)
 
     def change(self, key: str, **values: Any) -> None:
         """Set what is known of an image, such as its role or a note."""
@@ -232,6 +244,8 @@ class Project:
         """The image, read where it is looked at; one that was moved is asked for in a sentence."""
         if key in self._pixels:
             return self._pixels[key]
+        if key not in self.images:  # since a moment ago, and somebody still wants its pixels
+            raise BadInput("An image was taken out of the project while it was read; try again.")
         card, file = self.images[key], self.file(key)
         if not file.exists():
             raise BadInput(f"'{card.name}' is no longer at {file}; say where it is now.")
@@ -303,6 +317,7 @@ class Project:
 
     def paint(self, key: str, region: Region | None = None) -> None:
         """Something was painted in a region, or anywhere."""
+        self._unkept |= self.read_only
         whole = tuple(slice(0, n) for n in self.images[key].shape)
         for place in places(region or whole):
             self._mark(key, place)
@@ -366,8 +381,8 @@ class Project:
 
     @property
     def is_saved(self) -> bool:
-        """Whether all that changed is on disk."""
-        return not self._dirty and not self._writing
+        """Whether all that changed is on disk; if it cannot be, whether nothing was painted."""
+        return not (self._dirty or self._writing or self._unkept)
 
     def saving(self, control: Control) -> Iterator[Event]:
         """Write what changes a moment later, again and again, until stopped; then what is left."""
@@ -414,11 +429,12 @@ class Project:
     def _save_one(self, later: dict[Part, BadInput], painted: bool = False) -> bool:
         """Write the part, or what is painted, that waits longest; whether there was one."""
         with self._changed:
-            # In this order, for what is painted on all the time must not hold up others.
+            # In this order, for what is painted on all the time must not hold up others; but a
+            # close look at a new image may take long.
             waiting = [p for p in self._dirty if p not in later and (p[1] or not painted)]
             if not waiting:
                 return False
-            part = min(waiting, key=lambda p: self._dirty[p])
+            part = min(waiting, key=lambda p: (p[1] == LOOK, self._dirty[p]))
             since = self._dirty.pop(part)
             self._writing += 1
         try:

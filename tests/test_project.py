@@ -22,6 +22,7 @@ from napari_unet.io import as_image, read_image
 from napari_unet.kept import write_mask
 from napari_unet.project import (
     IMAGES,
+    LOOK,
     NotSaved,
     Project,
     Saved,
@@ -853,3 +854,75 @@ def test_an_image_whose_file_has_no_pixel_size_has_that_of_the_viewer(project, t
     assert again.read(key).unit == "micrometer"
     assert again.read(key).spacing == pytest.approx((0.3, 0.1))
     again.close()
+
+
+def test_what_is_painted_in_a_project_of_another_program_is_not_taken_for_saved(folder, tmp_path):
+    first = create_project(folder)
+    key = first.add(as_image(picture(), name="made"))
+    first.save()
+    second = open_project(folder)
+    assert second.read_only
+    assert second.is_saved
+
+    labels = painted(second, key)
+
+    assert not second.is_saved
+    copy = second.copy(tmp_path / "elsewhere")
+    assert np.array_equal(copy.annotation(key), labels)
+    copy.close()
+    second.close()
+    first.close()
+
+
+def test_an_image_that_was_looked_at_but_is_not_on_disk_goes_into_a_copy(
+    project, tmp_path, monkeypatch
+):
+    file = put_file(tmp_path)
+    key = project.add(read_image(file))
+    painted(project, key)
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_unet.project.write_card", _full)
+        patch.setattr(Sheets, "write", _full)
+        patch.setattr("napari_unet.project._draw_thumbnail", _full)
+        with pytest.raises(BadInput):
+            project.save()
+    assert key not in project._pixels
+
+    copy = project.copy(tmp_path / "elsewhere")
+
+    assert copy.annotation(key).any()
+    copy.close()
+
+
+def _full(*_arguments: object) -> None:
+    raise BadInput("The disk is full.")
+
+
+def test_an_image_with_other_channels_keeps_its_strokes_and_its_place(project):
+    key = project.add(as_image(picture(), name="made"))
+    labels = painted(project, key)
+    project.save()
+    both = np.stack([picture(), picture(1)])
+
+    project.exchange(key, as_image(both, "CYX", name="made"))
+    project.save()
+
+    again = reopened(project)
+    assert list(again.images) == [key]
+    assert np.array_equal(again.read(key).data, both)
+    assert np.array_equal(again.annotation(key), labels)
+    again.close()
+
+
+def test_strokes_do_not_wait_for_a_close_look_at_new_images(project, tmp_path, monkeypatch):
+    order = []
+    real = Project._write
+    keys = [project.add(read_image(put_file(tmp_path, f"{n}.tif", n))) for n in range(3)]
+    painted(project, keys[0])
+    monkeypatch.setattr(
+        Project, "_write", lambda self, *part: order.append(part[1]) or real(self, *part)
+    )
+
+    project.save()
+
+    assert order.index(LOOK) > max(n for n, place in enumerate(order) if place)

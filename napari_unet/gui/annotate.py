@@ -189,6 +189,7 @@ class AnnotateDock(QWidget):
         checked = [i for i in items if i.checkState() == Qt.CheckState.Checked]
         channels = tuple(i.data(Qt.ItemDataRole.UserRole) for i in checked)
         self._try(lambda: self._work.work_on(image, () if leading else channels, leading))
+        self._fill_channels()  # as it was, where that is refused
 
     def _on_new_clicked(self) -> None:
         self._try(lambda: self._work.pick(self._classes.current() or 1))

@@ -12,9 +12,11 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from napari_unet.gui.annotate import AnnotateDock
 from napari_unet.gui.forms import Folded
 from napari_unet.gui.images import ImagesDock
+from napari_unet.gui.jobs import Failure, notify
 from napari_unet.gui.segment import SegmentDock
 from napari_unet.gui.train import TrainDock
 from napari_unet.gui.workspace import Workspace
+from napari_unet.run import BadInput
 
 WIDTH = 330
 
@@ -54,7 +56,10 @@ def open_here(folder: Path) -> None:
     """Open a project in the viewer that is in use."""
     viewer = napari.current_viewer()
     if viewer is not None:
-        Workspace.of(viewer).keeping.open(folder)
+        try:
+            Workspace.of(viewer).keeping.open(folder)
+        except BadInput as error:  # napari, which asked for it, would show a traceback
+            notify(Failure(str(error)))
 
 
 def show_project(folder: Path) -> None:

@@ -181,10 +181,12 @@ class ImagesDock(QWidget):
         return f"'{name}' is out of the project; its strokes are set aside in the project's folder."
 
     def _on_locate_clicked(self) -> str | None:
-        files = ask_images(self)
-        if not files:
-            return None
-        return self._keeping.locate(self._chosen(), files[0])
+        key = self._chosen()
+        if self._cards()[key].path.endswith(".zarr"):
+            place = ask_folder(self, "Where this image is now")
+        else:
+            place = next(iter(ask_images(self)), None)
+        return None if place is None else self._keeping.locate(key, place)
 
     def _chosen(self) -> str:
         item = self._table.currentItem()

@@ -35,7 +35,7 @@ from napari_unet.io import viewed_image
 from napari_unet.pictures import Picture
 from napari_unet.project import NotSaved, Project, Saved, create_project, open_project
 from napari_unet.records import ImageCard, now, remember, scratch_place
-from napari_unet.run import BadInput, Control, Event
+from napari_unet.run import BadInput, Control, Event, first_line
 from napari_unet.showing import is_color, world_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,10 @@ class Keeping(QObject):
     ) -> None:
         """Something was painted: it will be on disk a moment later."""
         project = self._present()
-        key = self._key_of(image, picture)
+        key, own = self._key_of(image, picture), self._keys.get(image, "")
+        if key is None and own in project.images and project.images[own].shape == picture.shape:
+            key = own  # with other channels than before
+            project.exchange(key, _pixels_of(image, picture), **_known_of(image, picture))
         if key is None:
             key = project.add(_pixels_of(image, picture), **_known_of(image, picture))
             region = None
@@ -171,7 +174,10 @@ class Keeping(QObject):
         """Open a project, and the first of its images."""
         self._refuse_while_training()
         if self.project is not None and self.project.folder.resolve() == folder.resolve():
-            raise BadInput(f"'{self.project.card.name}' is open already.")
+            if self._keys:
+                raise BadInput(f"'{self.project.card.name}' is open already.")
+            self._show_last()  # its layers were deleted
+            return
         project = open_project(folder)
         self._exchange(project)
         self._opened = True
@@ -179,7 +185,12 @@ class Keeping(QObject):
         self._work.session.open(project)
         self._use_model(project)
         self._tell_problems()
-        last = project.card.shown
+        self._show_last()
+
+    def _show_last(self) -> None:
+        """Show the image that was shown last, or the first."""
+        assert self.project is not None
+        project, last = self.project, self.project.card.shown
         first = last if last in project.images else next(iter(project.images), None)
         if first is not None:
             try:
@@ -234,7 +245,7 @@ class Keeping(QObject):
         with self._work.no_start():
             for key in closed:  # they are learned from the copy
                 self._work.session.remove(self._names[key])
-            self._end(close_images=False)
+            self._end(copied=True)
             self._begin(copy)
             self.learn(closed & set(copy.images))
         for image, key in shown.items():
@@ -260,14 +271,21 @@ class Keeping(QObject):
             raise
         self._begin(project)
 
-    def _end(self, close_images: bool = True) -> None:
-        """Close the project that is open; if it cannot be saved it stays open."""
+    def _end(self, copied: bool = False) -> None:
+        """Close the project that is open; if it cannot be saved it stays open.
+
+        What cannot be written of one that was copied is in the copy, and its images stay open.
+        """
         if self.project is None:
             return
-        self.project.save()
+        if copied:
+            with suppress(BadInput):
+                self.project.close()
+        else:
+            self.project.save()
         self._control.stop()
         self.project.close()
-        if close_images:
+        if not copied:
             with self._work.no_start():
                 self._close_images()
         self.project = None
@@ -281,9 +299,11 @@ class Keeping(QObject):
         job = self._work.jobs.start("saving", saving, self._control, self._on_event)
         job.patience = None  # however long it takes, what was painted is written
         if project.read_only:
-            self._work.said.emit(
-                f"'{project.card.name}' is open in another program, or its folder cannot be "
-                "written to: what you paint here is not saved in it."
+            notify(
+                Failure(
+                    f"'{project.card.name}' is open in another program, or its folder cannot be "
+                    "written to: what you paint here is not saved in it; save it as another."
+                )
             )
         self.opened.emit()
         self.changed.emit()
@@ -472,6 +492,16 @@ class Keeping(QObject):
         """Whether anything is painted on images that are neither open nor learned."""
         return bool(self._unlearned())
 
+    @property
+    def can_fill(self) -> bool:
+        """Whether more is learned from when training starts than from what is open."""
+        return bool(self._to_be_learned())
+
+    def _to_be_learned(self) -> dict[str, ImageCard]:
+        if self.project is None or (self.project.is_scratch and not self._opened):
+            return {}  # what was closed was done with
+        return self._unlearned()
+
     def _unlearned(self) -> dict[str, ImageCard]:
         """The images that are painted on, and neither open nor learned."""
         learned, shown = self._work.session.pictures, set(self._keys.values())
@@ -499,9 +529,7 @@ class Keeping(QObject):
         if self.project is None:
             return
         self._keep_settings()
-        if self.project.is_scratch and not self._opened:  # what was closed was done with
-            return
-        for key, card in self._unlearned().items():
+        for key, card in self._to_be_learned().items():
             try:
                 self._learn(key)
             except BadInput as error:
@@ -533,11 +561,15 @@ class Keeping(QObject):
         if project is None or project.is_saved:
             return
         for place in (scratch_place(), Path(gettempdir()) / f"napari-unet {scratch_place().name}"):
-            with suppress(BadInput):
+            try:
                 project.copy(place).close()
-                remember(place)
-                notify(Failure(f"What could not be saved in {project.folder} is in {place}."))
-                return
+            except Exception as error:  # noqa: BLE001 -- of whatever is wrong with the place
+                why = first_line(error)
+                continue
+            remember(place)
+            notify(Failure(f"What could not be saved in {project.folder} is in {place}."))
+            return
+        notify(Failure(f"What was painted last could not be saved anywhere: {why}"))
 
 
 def _pixels_of(image: Image, picture: Picture) -> Pixels:

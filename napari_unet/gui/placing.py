@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Image, Layer
 
 from napari_unet.annotation import Region
-from napari_unet.io import Affine
+from napari_unet.io import Affine, plain
 from napari_unet.pictures import Picture, View, channels_first
 from napari_unet.showing import OURS
 
@@ -77,8 +77,9 @@ def put_over(layer: Layer, image: Image) -> None:
 
 def picture_of(name: str, image: Image, others: Sequence[Image], leading: bool) -> Picture:
     """An image, with further ones as channels, as the engine reads it."""
-    levels = [image.data] if not image.multiscale else list(image.data)
-    further = [[o.data] if not o.multiscale else list(o.data) for o in others]
+    levels, *further = [
+        [plain(level) for level in (i.data if i.multiscale else [i.data])] for i in (image, *others)
+    ]
     stacked = [
         channels_first([level, *(f[i] for f in further)], rgb=image.rgb, leading=leading)
         for i, level in enumerate(levels)

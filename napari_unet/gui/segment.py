@@ -159,11 +159,12 @@ class SegmentDock(QWidget):
         model = self._work.session.newest if chosen == IN_USE else chosen
         if model is None:
             raise BadInput("There is no model yet; train one, or choose one from a file.")
-        control = Control()
+        control, view = Control(), self._work.session.look.view
         config = PredictConfig(
             **self._form.value(),
             probabilities=self._probabilities.isChecked(),
             uncertainty=self._uncertainty.isChecked(),
+            focus=None if view is None else view.middle,
         )
         events = self._events(model, config, control)
         if events is None:
@@ -450,6 +451,7 @@ def _in_words(image: Image, result: Result, objects: bool, region: Region | None
     if objects and result.objects is not None:
         n = int(result.objects.max(initial=0))
         return f"'{image.name}': {n:,} object{'' if n == 1 else 's'}."
-    share = float((result.labels[region or ()] > 0).mean())
-    part = "of what was segmented " if region else ""
-    return f"'{image.name}': {100 * share:.1f} % {part}is covered by classes."
+    part = result.labels[region or ()]
+    share = np.count_nonzero(part) / part.size  # without another array of a slide's size
+    of = "of what was segmented " if region else ""
+    return f"'{image.name}': {100 * share:.1f} % {of}is covered by classes."

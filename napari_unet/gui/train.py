@@ -138,6 +138,7 @@ class TrainDock(QWidget):
             (session.model_changed, self._on_session_model_changed),
             (session.config_changed, self._on_session_config_changed),
             (self._work.kept, self._draw),
+            (self._work.keeping.changed, self._draw),
             (self._work.run_started, self._on_work_run_started),
             (self._work.run_ended, self._on_work_run_ended),
             (self._work.live_changed, self._on_work_live_changed),
@@ -247,14 +248,15 @@ class TrainDock(QWidget):
         with signals_blocked(self._volumes):
             self._volumes.setChecked(session.volumes)
         self._start.setText("Resume" if phase == "paused" else "Start")
-        self._start.setEnabled(phase in ("idle", "done", "paused") and session.ready)
+        ready = session.ready or self._work.keeping.can_fill
+        self._start.setEnabled(phase in ("idle", "done", "paused") and ready)
         self._pause.setEnabled(phase in ("learning", "resting"))
         self._stop.setEnabled(phase in ("starting", "learning", "resting", "paused"))
         self._keep_row.setVisible(phase == "done" and session.outcome is not None)
-        said = READY if phase == "idle" and session.ready else progress.say(time.monotonic())
+        said = READY if phase == "idle" and ready else progress.say(time.monotonic())
         self._status.setText(self._failure or said)
         advice = progress.advice(session.counts, [c.name for c in session.classes])
-        if phase == "idle" and not any(session.counts):
+        if phase == "idle" and (ready != session.ready or not any(session.counts)):
             advice = []  # the status says it
         self._advice.setText("\n".join(advice))
         self._advice.setVisible(bool(advice))

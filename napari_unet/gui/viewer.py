@@ -56,6 +56,7 @@ class Layers:
         self.hiding = False  # whether it is we who take the live overlay away
         self._pictures: dict[tuple[Any, ...], Picture] = {}
         self._names: WeakKeyDictionary[Image, str] = WeakKeyDictionary()  # when last looked at
+        self._classes: list[dict[str, Any]] = []  # in whose colours layers are
         layers = viewer.layers.events
         layers.inserted.connect(self._on_layers_inserted)
         layers.removed.connect(self._on_layers_removed)
@@ -220,10 +221,14 @@ class Layers:
             gc.unfreeze()
 
     def color(self, classes: tuple[SegClass, ...]) -> None:
-        """Show annotations, predictions and the live overlay in the colours of the classes."""
+        """Show annotations and the live overlay in the colours of the classes; predictions, too,
+        where it is their classes that have other colours or names now.
+        """
+        before, self._classes = self._classes, [item.model_dump() for item in classes]
         for layer in self.viewer.layers:
-            objects = role_of(layer) == "prediction" and "classes" not in layer.metadata[OURS]
-            if role_of(layer) in ("annotation", "prediction", LIVE) and not objects:
+            theirs = role_of(layer) == "prediction" and len(before) == len(classes)
+            same = theirs and layer.metadata[OURS].get("classes") == before
+            if role_of(layer) in ("annotation", LIVE) or same:
                 show_classes(layer, classes)
 
     # --- the live overlay ---
@@ -310,14 +315,17 @@ class Layers:
         names = ("scale", "translate", "rotate", "shear", "affine", "units")
         place = {name: getattr(labels, name) for name in names}
         layer = Shapes(ndim=labels.ndim, name=RECTANGLE, edge_color="white", **place)
-        layer.metadata[OURS] = {"role": "rectangle"}
+        layer.metadata[OURS] = {"role": "rectangle", "image": image_of(labels)}
         self._remove(*(o for o in self.viewer.layers if role_of(o) == "rectangle"))
         self.viewer.add_layer(layer)
         layer.mode = "add_rectangle"
 
         def finish() -> None:
             region = covered(layer.data[-1], labels.data.shape) if layer.data else None
-            self._remove(layer)
+            if layer in self.viewer.layers:
+                self._remove(layer)
+            if labels not in self.viewer.layers:
+                return
             self.viewer.layers.selection.active = labels
             if region is not None:
                 done(region)

@@ -111,8 +111,10 @@ class Workspace(QObject):
         self.layers.changed.connect(self._on_layers_changed)
         self.layers.gone.connect(self._on_layers_gone)
         self.layers.replaced.connect(self._on_layers_replaced)
+        self.layers.color(self.session.classes)
         self.session.classes_changed.connect(self.layers.color)
         self.session.seen.connect(self._on_session_seen)
+        self.session.refused.connect(self.said.emit)
         self.session.outgrown.connect(self._on_session_outgrown)
         self.work_on(self.layers.active_image() or next(iter(self.layers.images()), None))
 
@@ -130,6 +132,10 @@ class Workspace(QObject):
         channels = channels or ()
         if (image, channels, leading) == (self.image, self.channels, self.leading):
             return
+        painting = self.painting if image is self.image else None
+        if image is not None and painting is not None:  # or what is painted could not be learned
+            wanted = self.layers.picture(image, channels, leading)
+            self.session.refuse_misfit(wanted, self._works[painting.layer].picture.name)
         self.image, self.channels, self.leading = image, channels, leading
         if image is not None:
             self._read_as[image] = (channels, leading)
@@ -188,6 +194,8 @@ class Workspace(QObject):
         )
         if layer not in self._works:
             self._take_in(layer, self.image, self.picture)
+            if layer is stale and layer.data.any():  # it was painted on while nobody watched
+                self._paint(layer, None)
             self._carry()
             self._get_ready()
         return self._works[layer].painting
@@ -199,7 +207,6 @@ class Workspace(QObject):
             self.jobs.start("getting ready", get_ready(), Control(), lambda _event: None)
 
     def _take_in(self, layer: Labels, image: Image, picture: Picture) -> None:
-        self.session.add(picture, layer.data, self.keeping.role_of(image))
         painting = Painting(layer, self)
 
         def paint(region: Region | None) -> None:
@@ -213,6 +220,7 @@ class Workspace(QObject):
         painting.bind_keys(self._on_key_pressed)
         self._works[layer] = _Work(painting, image, picture)
         self.layers.changed.emit()  # it is painted on now
+        self.session.add(picture, layer.data, self.keeping.role_of(image))
 
     def _paint(self, layer: Labels, region: Region | None) -> None:
         """Something was painted; without a region, the whole may be another."""
@@ -252,9 +260,14 @@ class Workspace(QObject):
 
     def _on_painting_picked(self, painting: Painting, label: int) -> None:
         """A label was chosen in napari's own controls."""
-        if painting is self.painting and self._is_label(label):
+        if painting is not self.painting or label == ERASER:
+            return
+        if self._is_label(label):
             self._label = label
             self.picked.emit(label)
+        else:
+            self._carry()
+            self.said.emit(f"{label} is no class; add one in the table of classes first.")
 
     def _on_key_pressed(self, label: int) -> None:
         try:
@@ -344,11 +357,11 @@ class Workspace(QObject):
         """After a run, use and put into the library its best weights, its last, or those before."""
         self.session.keep(which)
         if self.session.model is not None:
-            self._put_by(self.session.model)
+            self._put_by(self.session.model, learned=which != "before")
 
-    def _put_by(self, model: Model) -> None:
-        """Put a model into the library, with a picture of what it made of the screen."""
-        if self._seen is not None:
+    def _put_by(self, model: Model, learned: bool = True) -> None:
+        """Put a model into the library; one just learned with what it made of the screen."""
+        if learned and self._seen is not None:
             with suppress(Exception):  # of a file that is gone: no model is lost for its picture
                 model.preview = draw_preview(self._seen.view, self._seen.labels, model.card.classes)
         model.card = model.card.named(name_of(model))

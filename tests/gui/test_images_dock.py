@@ -109,7 +109,7 @@ def test_a_project_is_opened_as_it_was_left(three, open_window, tmp_path, monkey
 
 
 def test_a_project_that_is_open_elsewhere_is_read_only_and_says_so(
-    three, open_window, tmp_path, monkeypatch
+    three, open_window, tmp_path, monkeypatch, notified
 ):
     three.paint(1, slice(0, 5))
     saved(three)
@@ -119,7 +119,7 @@ def test_a_project_that_is_open_elsewhere_is_read_only_and_says_so(
     answer(monkeypatch, "ask_folder", tmp_path / "mine")
     second.click("images.open")
 
-    assert "is open in another program" in second.text("annotate.status")
+    assert any("is open in another program" in said for said in notified)
     second.paint(1)
     saved(three)
     assert three.work.keeping.project.images.keys() == second.work.keeping.project.images.keys()
