@@ -120,6 +120,7 @@ class TrainingSet:
         image: Any,
         annotation: np.ndarray | None = None,
         *,
+        region: Region | None = None,
         complete: bool = False,
         weights: np.ndarray | None = None,
         stats: Any = None,
@@ -127,17 +128,19 @@ class TrainingSet:
     ) -> None:
         """Add an image (C, *spatial) and its annotation; complete makes zeros background.
 
-        `stats` are its intensities where they are known, such as those of the stack it is from, or
-        a function that measures them when they are needed.
+        An annotation of a `region` is all that is labelled. `stats` are its intensities where they
+        are known, such as those of the stack it is from, or a function that measures them when they
+        are needed.
         """
         shape = tuple(image.shape[1:])
         self._check_image(name, image)
-        if annotation is None and complete:
-            annotation = np.zeros(shape, np.uint8)
-        values = None if annotation is None else self._checked(name, annotation)
-        if values is not None and values.shape != shape:
+        region = region or tuple(slice(0, n) for n in shape)
+        covered = tuple(s.stop - s.start for s in region)
+        values = np.zeros(covered, np.uint8) if annotation is None else annotation
+        values = self._checked(name, values)
+        if values.shape != covered:
             raise BadInput(_misfit(name, values.shape, shape))
-        if values is not None and complete:
+        if complete:
             values = np.where(values == UNLABELLED, np.uint8(BACKGROUND), values)
         grid = block_grid(shape)
         with self._changed:
@@ -154,10 +157,7 @@ class TrainingSet:
                 {} if stats is None else {"stats": stats},
             )
             self._items[name] = item
-            if values is None:  # of a large image, all those zeros would take a while
-                self._bump()
-            else:
-                self._write(item, tuple(slice(0, n) for n in shape), values)
+            self._write(item, region, values)
 
     def _check_image(self, name: str, image: Any) -> None:
         shape = tuple(image.shape[1:])

@@ -30,7 +30,8 @@ def resolve_axes(
     if guess is None:
         raise BadInput(
             f"{where} has the shape {shape}, which can be read in more than one way: "
-            'give its axes, e.g. `--axes ZYX`, in Python `axes="ZYX"`.'
+            'give its axes, e.g. `--axes ZYX`, in Python `axes="ZYX"`; in napari, drop it onto the '
+            "canvas."
         )
     return guess
 

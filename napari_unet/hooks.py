@@ -177,4 +177,5 @@ def _placed(data: Any, attributes: dict[str, Any], ours: dict[str, Any]) -> Imag
         str((attributes.get("units") or ("pixel",))[-1]),
         known.get("path"),
         known.get("affine"),
+        axes=known.get("axes", ""),
     )

@@ -99,9 +99,10 @@ def viewed_image(
     path: Path | None = None,
     affine: Affine | None = None,
     coarser: tuple[Any, ...] = (),
+    axes: str = "",
 ) -> Image:
     """What a viewer holds as an image; `spacing` may tell of time too, which has no pixel size."""
-    axes = "C" + "TZYX"[1 - len(pixels.shape) :]
+    axes = axes or "C" + "TZYX"[1 - len(pixels.shape) :]
     n = sum(a in "ZYX" for a in axes)
     steps = tuple(abs(float(step)) for step in spacing[-n:]) or (1.0,) * n
     return Image(pixels, axes, name, axes, steps, full_name(unit), path, affine, coarser)

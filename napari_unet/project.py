@@ -168,7 +168,7 @@ class Project:
     def _take_over(self, other: Project) -> None:
         """What a project that cannot be written to has in memory only."""
         for key, card in other.images.items():
-            if key not in self.images:
+            if key not in self.images or key in other._pixels:
                 self.images[key] = card
                 self._mark(key, None)
             if key in other._pixels:

@@ -224,13 +224,14 @@ class Session:
         """Paint one plane, or one volume; it becomes an item with its first stroke."""
         picture, annotation = painted.picture, painted.annotation[plane]
         item = picture.name + "".join(f"[{p}]" for p in plane)
-        if item not in known:
-            if not annotation[region].any():
-                return
+        values = annotation[region]
+        if item in known:
+            training_set.paint(item, region, values)
+        elif values.any():
             pixels = picture.pixels[(slice(None), *plane)] if plane else picture.pixels
-            training_set.add(item, pixels, stats=lambda: picture.stats, role=painted.role)
+            more = {"stats": lambda: picture.stats, "role": painted.role}
+            training_set.add(item, pixels, values, region=region, **more)
             known.add(item)
-        training_set.paint(item, region, annotation[region])
 
     def _check_axes(self, picture: Picture) -> None:
         if self._volumes and len(picture.shape) < 3:

@@ -41,7 +41,8 @@ def layer_of(image: Image) -> tuple[Any, dict[str, Any]]:
 
 def origin_of(image: Image) -> dict[str, Any]:
     """What a layer remembers of its file: where that is, and how it lies in the patient."""
-    return {"path": image.path, "affine": image.affine, "shape": image.spatial_shape}
+    known = {"path": image.path, "affine": image.affine, "axes": image.axes}
+    return known | {"shape": image.spatial_shape}
 
 
 def units_of(image: Image) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ def test_shapes_with_two_readings_are_refused(shape):
 
     assert str(refusal.value) == (
         f"x.npy has the shape {shape}, which can be read in more than one way: "
-        'give its axes, e.g. `--axes ZYX`, in Python `axes="ZYX"`.'
+        'give its axes, e.g. `--axes ZYX`, in Python `axes="ZYX"`; '
+        "in napari, drop it onto the canvas."
     )
 
 

@@ -283,6 +283,8 @@ class Keeping(QObject):
                 self.project.close()
         else:
             self.project.save()
+            if self.project.read_only:
+                self.rescue()
         self._control.stop()
         self.project.close()
         if not copied:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from napari.layers import Image, Layer
 
 from napari_unet.annotation import Region
-from napari_unet.io import Affine, plain
+from napari_unet.io import plain, read_image
 from napari_unet.pictures import Picture, View, channels_first
+from napari_unet.run import BadInput
 from napari_unet.showing import OURS
 
 VIEW_PIXELS = 2**22  # beyond so many on the screen, a look takes every second, fourth ... pixel
@@ -97,12 +99,21 @@ def file_of(image: Image) -> Path | None:
     return Path(path).absolute() if path else None
 
 
-def file_and_affine(image: Image) -> tuple[Path | None, Affine | None]:
-    """The file of an image, and how it lies in the patient, if both are still what they were."""
+def origin(image: Image) -> dict[str, Any]:
+    """The file of an image, its axes and how it lies in the patient, if they are what they were.
+
+    Of a file that napari has read, the axes are known.
+    """
     known = image.metadata.get(OURS, {})
-    if known.get("shape") != shape_of(image)[-len(known.get("shape", ())) :]:
-        return None, None
-    return known["path"], known["affine"]
+    if "shape" in known:
+        there = known["shape"] == shape_of(image)[-len(known["shape"]) :]
+        return {k: known.get(k) for k in ("path", "affine", "axes")} if there else {}
+    path = file_of(image)
+    with suppress(BadInput):
+        found = None if path is None or not path.exists() else read_image(path)
+        if found is not None and found.spatial_shape == shape_of(image)[-len(found.axes) + 1 :]:
+            return {"axes": found.axes}
+    return {}
 
 
 def zoom_of(image: Image) -> np.ndarray:

@@ -21,7 +21,7 @@ from napari_unet.gui.forms import ConfigForm, Folded
 from napari_unet.gui.jobs import Failure, Job
 from napari_unet.gui.model_choice import IN_USE, ModelChoice
 from napari_unet.gui.parts import beside, combo, follow, named, push, text
-from napari_unet.gui.placing import file_and_affine, finest
+from napari_unet.gui.placing import finest, origin
 from napari_unet.gui.workspace import Workspace, name_of
 from napari_unet.io import Image as Source
 from napari_unet.io import viewed_image
@@ -159,7 +159,7 @@ class SegmentDock(QWidget):
         model = self._work.session.newest if chosen == IN_USE else chosen
         if model is None:
             raise BadInput("There is no model yet; train one, or choose one from a file.")
-        control, view = Control(), self._work.session.look.view
+        control, view = Control(), self._work.view
         config = PredictConfig(
             **self._form.value(),
             probabilities=self._probabilities.isChecked(),
@@ -222,7 +222,7 @@ class SegmentDock(QWidget):
             raise BadInput("There is no image to segment; open one.")
         result = self._result(image, picture)
         if scope == SCREEN:
-            view = work.layers.view(image, picture, work.leading)
+            view = work.view
             if view is None:
                 raise BadInput("Nothing of the image is on the screen, or it is shown in 3-D.")
             return [Task(result, view.region)]
@@ -249,8 +249,8 @@ class SegmentDock(QWidget):
         if image is None or result is None:
             raise BadInput("This image has no mask yet; segment it first.")
         picture = result.picture
-        place = file_and_affine(image)
-        like = viewed_image(picture.pixels, picture.name, picture.spacing, picture.unit, *place)
+        known = (picture.pixels, picture.name, picture.spacing, picture.unit)
+        like = viewed_image(*known, **origin(image))
         objects = result.objects if self._as_objects else None
         number = None if objects is None else int(objects.max(initial=0))
         about = partial(

@@ -34,7 +34,7 @@ from napari_unet.gui.painting import ERASER, Painting
 from napari_unet.gui.preview import draw_preview
 from napari_unet.gui.viewer import LIVE, Layers, role_of
 from napari_unet.live import Seen
-from napari_unet.pictures import Picture
+from napari_unet.pictures import Picture, View
 from napari_unet.run import BadInput, Control, Event, Trained
 from napari_unet.session import Loaded, Session, get_ready, load
 from napari_unet.showing import OURS
@@ -174,6 +174,13 @@ class Workspace(QObject):
         if self.image is None:
             return None
         return self.layers.picture(self.image, self.channels, self.leading)
+
+    @property
+    def view(self) -> View | None:
+        """What of the image that is worked on is on the screen."""
+        if self.image is None or self.picture is None:
+            return None
+        return self.layers.view(self.image, self.picture, self.leading)
 
     @property
     def painting(self) -> Painting | None:
@@ -420,10 +427,7 @@ class Workspace(QObject):
         self._on_timer_timeout()
 
     def _on_timer_timeout(self) -> None:
-        view = None
-        if self.image is not None and self.picture is not None:
-            view = self.layers.view(self.image, self.picture, self.leading)
-        self.session.set_view(view)
+        self.session.set_view(self.view)
 
     def _on_session_seen(self, seen: Seen) -> None:
         self._seen = seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import TINY, answer, halves, saved
 
 from napari_unet.run import BadInput
@@ -94,8 +95,9 @@ def test_a_project_that_cannot_be_written_any_more_can_be_saved_as_another(
     assert (project.sheets(key).read()[0] == 1).sum() == 6 * 96
 
 
+@pytest.mark.parametrize("ends", ["with the window", "with another project"])
 def test_what_is_painted_in_a_project_of_another_program_is_kept_elsewhere(
-    open_window, image, tmp_path, notified
+    open_window, image, tmp_path, notified, ends
 ):
     from napari_unet.io import as_image
     from napari_unet.project import create_project, open_project
@@ -109,10 +111,12 @@ def test_what_is_painted_in_a_project_of_another_program_is_kept_elsewhere(
     assert any("is open in another program" in said for said in notified)
 
     window.paint(1, slice(0, 3))
-    window.work.close()
+    if ends == "with the window":
+        window.work.close()
+    else:
+        window.work.keeping.create(tmp_path / "next")
 
-    rescued = open_project(recent()[0])
-    assert rescued.folder != first.folder
+    rescued = open_project(next(place for place in recent() if place.parent != tmp_path))
     (key,) = rescued.images
     assert (rescued.annotation(key) == 1).sum() == 3 * 96
     rescued.close()
@@ -207,4 +211,20 @@ def test_what_is_segmented_begins_where_it_is_looked_at(open_window, image, monk
     window.click("segment.run")
     window.until(lambda: window.find("segment.run").isEnabled())
 
-    assert seen[0].focus == window.session.look.view.middle
+    assert seen[0].focus == window.work.view.middle
+
+
+def test_a_series_that_napari_has_read_is_written_as_one(open_window, tmp_path):
+    from napari_unet.gui.placing import origin
+    from napari_unet.io import viewed_image
+
+    file = tmp_path / "series.tif"
+    tifffile.imwrite(file, halves(5, 64, 96), imagej=True, metadata={"axes": "TYX"})
+    window = open_window()
+    (image,) = window.viewer.open(file, plugin="napari")
+
+    assert origin(image) == {"axes": "CTYX"}
+    image.data = image.data[:4]
+    assert origin(image) == {}
+    like = viewed_image(np.zeros((1, 5, 64, 96)), "im", (1.0, 0.5, 0.5), axes="CTYX")
+    assert (like.axes, like.spacing) == ("CTYX", (0.5, 0.5))

@@ -124,13 +124,14 @@ def test_an_image_of_a_project_opens_as_it_does_alone(open_window, tmp_path, mak
 
 
 def test_the_true_place_of_a_scan_is_known_where_its_mask_leaves(open_window, tmp_path):
-    from napari_unet.gui.placing import file_and_affine
+    from napari_unet.gui.placing import origin
 
     pytest.importorskip("pydicom")
     path = series(tmp_path)
     window = opened(open_window, path)
     image = window.viewer.layers["scan"]
 
-    assert file_and_affine(image) == (path, read_image(path).affine)
+    known = {"path": path, "affine": read_image(path).affine, "axes": "CZYX"}
+    assert origin(image) == known
     image.data = image.data[1:]
-    assert file_and_affine(image) == (None, None)
+    assert origin(image) == {}
