@@ -38,7 +38,7 @@ BATCH, RATE, DECAY = 1024, 0.03, 1e-2
 # is relied on. Strokes tell little, and what they seem to tell exactly is not so.
 OF_STROKES, OF_MASKS = (60, 1.0), (130, 0.7)
 EXPLAINED = 0.5  # of complete masks it was fitted to; from less it has learned nothing
-CLEAR = 0.87  # of them; from so much on, brightness and colour tell what is what
+CLEAR = 0.8  # of them; from so much on, brightness and colour tell what is what
 EXPLAINED_STROKES = 0.25  # who corrects a mask paints what is hard
 AGAIN, LATER = 20, 1.5  # steps after which it is fitted again at first, and by which factor then,
 AT_LATEST = 200  # but not more
