@@ -229,8 +229,14 @@ class Session:
             training_set.paint(item, region, values)
         elif values.any():
             pixels = picture.pixels[(slice(None), *plane)] if plane else picture.pixels
-            more = {"stats": lambda: picture.stats, "role": painted.role}
-            training_set.add(item, pixels, values, region=region, **more)
+            training_set.add(
+                item,
+                pixels,
+                values,
+                region=region,
+                stats=lambda: picture.stats,
+                role=painted.role,
+            )
             known.add(item)
 
     def _check_axes(self, picture: Picture) -> None:
