@@ -136,8 +136,9 @@ class TrainingSet:
         self._check_image(name, image)
         region = region or tuple(slice(0, n) for n in shape)
         covered = tuple(s.stop - s.start for s in region)
-        values = np.zeros(covered, np.uint8) if annotation is None else annotation
-        values = self._checked(name, values)
+        values = (
+            np.zeros(covered, np.uint8) if annotation is None else self._checked(name, annotation)
+        )
         if values.shape != covered:
             raise BadInput(_misfit(name, values.shape, shape))
         if complete:

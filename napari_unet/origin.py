@@ -31,6 +31,7 @@ class Origin:
         self._windows: Windows = {}
         if model is not None:
             self.learned, self._windows = model.card.images, model.card.windows
+        self._names = {digest: name for name, digest in self.learned.items()}
 
     def build(self, config: TrainConfig, training_set: TrainingSet) -> Net:
         """A net for a training set, with the model's weights."""
@@ -51,8 +52,7 @@ class Origin:
 
     def held_out_of(self, item: Item) -> list[Region] | None:
         """What was held out of an image, under whatever name; None if it was not learned before."""
-        names = {digest: name for name, digest in self.learned.items()}
-        name = names.get(identify(item)) if names else None
+        name = self._names.get(identify(item)) if self._names else None
         return None if name is None else [region_of(ends) for ends in self._windows.get(name, ())]
 
     def beside(self, images: dict[str, str]) -> tuple[dict[str, str], Windows]:

@@ -12,6 +12,7 @@ import tifffile
 from hand import Hand
 
 from napari_unet.config import BACKGROUND, TrainConfig
+from napari_unet.run import BadInput
 
 TINY = TrainConfig(patch=16, batch=1, width=4, depth=1, device="cpu", precision="float32")
 
@@ -224,3 +225,21 @@ def saved(window) -> None:
 
 def answer(monkeypatch, name: str, what) -> None:
     monkeypatch.setattr(f"napari_unet.gui.images.{name}", lambda *_: what)
+
+
+def fill_disk(window, monkeypatch, notified) -> None:
+    """Paint a stroke that is saved, and another that cannot be: the disk is full by then."""
+    from napari_unet.sheets import Sheets
+
+    folder, write = window.work.keeping.project.folder, Sheets.write
+    window.paint(1, slice(0, 3))
+    saved(window)
+
+    def fail(sheets, place, labels):
+        if sheets.folder.is_relative_to(folder):
+            raise BadInput("The disk is full.")
+        write(sheets, place, labels)
+
+    monkeypatch.setattr(Sheets, "write", fail)
+    window.paint(1, slice(10, 13))
+    window.until(lambda: any("Not saved" in said for said in notified))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from conftest import TINY, answer, halves, saved
-
-from napari_unet.run import BadInput
+from conftest import TINY, answer, fill_disk, halves, saved
 
 pytestmark = pytest.mark.gui
 
@@ -71,20 +69,7 @@ def test_an_image_with_another_channel_stays_one_image_of_its_project(open_windo
 def test_a_project_that_cannot_be_written_any_more_can_be_saved_as_another(
     three, monkeypatch, tmp_path, notified
 ):
-    from napari_unet.sheets import Sheets
-
-    folder, write = three.work.keeping.project.folder, Sheets.write
-    three.paint(1, slice(0, 3))
-    saved(three)
-
-    def fail(sheets, place, labels):
-        if sheets.folder.is_relative_to(folder):
-            raise BadInput("The disk is full.")
-        write(sheets, place, labels)
-
-    monkeypatch.setattr(Sheets, "write", fail)
-    three.paint(1, slice(10, 13))
-    three.until(lambda: any("Not saved" in said for said in notified))
+    fill_disk(three, monkeypatch, notified)
     answer(monkeypatch, "ask_new_folder", tmp_path / "other")
     three.click("images.save_as")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from conftest import TINY, answer, halves, saved
+from conftest import TINY, answer, fill_disk, halves, saved
 
 from napari_unet.config import BACKGROUND, class_table
 from napari_unet.live import Seen
 from napari_unet.pictures import Picture, View
-from napari_unet.run import BadInput
 from napari_unet.showing import OURS
 
 pytestmark = pytest.mark.gui
@@ -476,20 +475,9 @@ def test_what_was_segmented_in_part_is_known_to_be_when_it_is_opened_again(
 def test_what_cannot_be_saved_at_the_end_is_kept_elsewhere(three, monkeypatch, notified):
     from napari_unet.project import open_project
     from napari_unet.records import recent
-    from napari_unet.sheets import Sheets
 
-    folder, write = three.work.keeping.project.folder, Sheets.write
-    three.paint(1, slice(0, 3))
-    saved(three)
-
-    def fail(sheets, place, labels):
-        if sheets.folder.is_relative_to(folder):
-            raise BadInput("The disk is full.")
-        write(sheets, place, labels)
-
-    monkeypatch.setattr(Sheets, "write", fail)
-    three.paint(1, slice(10, 13))
-    three.until(lambda: any("Not saved" in said for said in notified))
+    folder = three.work.keeping.project.folder
+    fill_disk(three, monkeypatch, notified)
     three.work.close()
 
     rescued = open_project(recent()[0])
