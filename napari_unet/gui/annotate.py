@@ -145,7 +145,7 @@ class AnnotateDock(QWidget):
             (session.classes_changed, self._on_session_classes_changed),
         ):
             follow(self, signal, slot)
-        self._classes.painted_elsewhere = lambda: work.keeping.has_more_strokes
+        self._classes.painted_elsewhere = lambda: bool(work.keeping.learned.not_yet)
         self._classes.setValue(session.classes)
 
     # --- the image ---

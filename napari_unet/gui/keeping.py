@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -21,7 +20,6 @@ from napari_unet.cards import (
     CARD,
     find_version,
     free_name,
-    held_out_dice,
     list_models,
     possible_name,
     read_card,
@@ -29,12 +27,13 @@ from napari_unet.cards import (
 )
 from napari_unet.config import UNLABELLED, Role
 from napari_unet.gui.jobs import Failure, notify
+from napari_unet.gui.learned import Learned
 from napari_unet.gui.placing import file_of, matrix_of
 from napari_unet.io import Image as Pixels
 from napari_unet.io import viewed_image
 from napari_unet.pictures import Picture
 from napari_unet.project import NotSaved, Project, Saved, create_project, open_project
-from napari_unet.records import ImageCard, now, remember, scratch_place
+from napari_unet.records import remember, scratch_place
 from napari_unet.run import BadInput, Control, Event, first_line
 from napari_unet.showing import is_color, world_of
 
@@ -56,10 +55,9 @@ class Keeping(QObject):
         super().__init__(work)
         self._work = work
         self.project: Project | None = None
+        self.learned = Learned(work)
         self._keys: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
-        self._names: dict[str, str] = {}  # by which the session knows what is learned from
         self._opened = False  # whether the project was there before
-        self._left_out: set[str] = set()  # images that cannot be learned with the others
         self._control = Control()
         for keys, by in ((NEXT, 1), (BEFORE, -1)):
             work.layers.bind_key(keys.replace("+", "-"), partial(self._on_key_pressed, by))
@@ -80,7 +78,7 @@ class Keeping(QObject):
         if self.project is None or key is None:
             return None
         self._keys[image] = key
-        self._call(key, picture.name)
+        self.learned.call(key, picture.name)
         labels = self.project.annotation(key)
         self._tell_problems()
         self.project.hold(key, labels)
@@ -102,16 +100,9 @@ class Keeping(QObject):
             np.copyto(labels, project.annotation(key), where=labels == UNLABELLED)
             region = None
         self._keys[image] = key
-        self._call(key, picture.name)
+        self.learned.call(key, picture.name)
         project.hold(key, labels)
         project.paint(key, region)
-
-    def _call(self, key: str, name: str) -> None:
-        """From now on the session knows an image by this name, and by no other."""
-        before = self._names.get(key)
-        if before not in (None, name):
-            self._work.session.remove(before)
-        self._names[key] = name
 
     def mark(self, image: Image, **values: Any) -> None:
         """Something is known of an image now, such as when it was segmented."""
@@ -119,6 +110,11 @@ class Keeping(QObject):
         if self.project is not None and key in self.project.images:
             self.project.change(key, **values)
             self.changed.emit()
+
+    @property
+    def shown(self) -> set[str]:
+        """The images of the project that are open."""
+        return set(self._keys.values())
 
     def key_of(self, image: Image | None) -> str | None:
         """The key in the project of an image that is open."""
@@ -143,6 +139,17 @@ class Keeping(QObject):
         """What the project is called; nothing if it has no name yet."""
         return "" if self.project is None or self.project.is_scratch else self.project.card.name
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the project has no name yet, and is not one that was offered again."""
+        return self.project is not None and self.project.is_scratch and not self._opened
+
+    @property
+    def has_strokes(self) -> bool:
+        """Whether anything is painted in the project."""
+        images = {} if self.project is None else self.project.images
+        return any(card.painted for card in images.values())
+
     def role_of(self, image: Image) -> Role:
         """What the annotation of an image is for."""
         key = self._keys.get(image)
@@ -154,10 +161,9 @@ class Keeping(QObject):
         if project is None:
             return None
         if key is None and (path := file_of(image)) is not None:
-            file = path.resolve()
-            taken = set(self._keys.values())
+            file, shown = path.resolve(), self.shown
             found = (k for k, c in project.images.items() if c.path and project.file(k) == file)
-            key = next((k for k in found if k not in taken), None)
+            key = next((k for k in found if k not in shown), None)
         card = project.images.get(key or "")
         known = card and (card.shape, card.channels) == (picture.shape, picture.n_channels)
         return key if known else None
@@ -237,21 +243,18 @@ class Keeping(QObject):
             self.create(folder)
             return
         copy = self.project.copy(folder)
-        shown = {image: key for image, key in self._keys.items() if key in copy.images}
-        learned = {key for key, name in self._names.items() if name in self._work.session.pictures}
-        closed = learned - set(shown.values())
-        held = {key: self.project.annotation(key) for key in shown.values()}
-        names = {key: self._names.get(key, "") for key in shown.values()}
+        held = {key: self.project.annotation(key) for key in self.shown & set(copy.images)}
+        closed = self.learned.keys - self.shown
         with self._work.no_start():
             for key in closed:  # they are learned from the copy
-                self._work.session.remove(self._names[key])
-            self._end(copied=True)
+                self.learned.forget(key)
+            self._control.stop()
+            with suppress(BadInput):  # what cannot be written is in the copy
+                self.project.close()
             self._begin(copy)
-            self.learn(closed & set(copy.images))
-        for image, key in shown.items():
-            self._keys[image] = key
-            self._names[key] = names[key]
-            copy.hold(key, held[key])
+            self.learned.learn(closed & set(copy.images))
+        for key, labels in held.items():
+            copy.hold(key, labels)
         remember(folder)
         self.changed.emit()
 
@@ -271,28 +274,21 @@ class Keeping(QObject):
             raise
         self._begin(project)
 
-    def _end(self, copied: bool = False) -> None:
-        """Close the project that is open; if it cannot be saved it stays open.
-
-        What cannot be written of one that was copied is in the copy, and its images stay open.
-        """
+    def _end(self) -> None:
+        """Close the project that is open; if it cannot be saved it stays open."""
         if self.project is None:
             return
-        if copied:
-            with suppress(BadInput):
-                self.project.close()
-        else:
-            self.project.save()
-            if self.project.read_only:
-                self.rescue()
+        self.project.save()
+        if self.project.read_only:
+            self.rescue()
         self._control.stop()
         self.project.close()
-        if not copied:
-            with self._work.no_start():
-                self._close_images()
+        with self._work.no_start():
+            for image in list(self._keys):
+                self._work.layers.close(image)
+            self.learned.forget_all()
         self.project = None
         self._keys.clear()
-        self._names.clear()
 
     def _begin(self, project: Project) -> None:
         self.project, self._opened = project, False
@@ -309,12 +305,6 @@ class Keeping(QObject):
             )
         self.opened.emit()
         self.changed.emit()
-
-    def _close_images(self) -> None:
-        for image in list(self._keys):
-            self._work.layers.close(image)
-        for name in self._names.values():  # of those that are learned without being open
-            self._work.session.remove(name)
 
     def _refuse_while_training(self) -> None:
         if self._work.session.training:
@@ -386,7 +376,7 @@ class Keeping(QObject):
         pixels, card = self.project.read(key), self.project.images[key]
         for image in list(self._keys):
             self._release(image)
-        self._work.session.remove(self._names.pop(key, ""))  # it is learned as it is open
+        self.learned.forget(key)  # it is learned as it is open
         layer = self._work.layers.make(pixels, card)
         self._keys[layer] = key
         self._work.layers.open(layer)
@@ -411,7 +401,7 @@ class Keeping(QObject):
             return  # it was taken out, or another project opened, while it was worked on
         self.project.change(key, **values)
         if "role" in values:
-            self._work.session.set_role(self._names.get(key, ""), values["role"])
+            self._work.session.set_role(self.learned.name_of(key), values["role"])
         self.changed.emit()
 
     def locate(self, key: str, file: Path) -> str:
@@ -448,17 +438,17 @@ class Keeping(QObject):
         assert self.project is not None
         for image in [i for i, k in self._keys.items() if k == key]:
             self._work.layers.close(image)
-        self._work.session.remove(self._names.pop(key, ""))  # before its pixels are gone
+        self.learned.forget(key)  # before its pixels are gone
         self.project.remove(key)
         self.changed.emit()
 
     def _release(self, image: Image) -> None:
         """Close an image; what is painted on it goes on being learned."""
         key = self._keys[image]
-        learned = self._names.get(key) in self._work.session.pictures
+        learned = key in self.learned.keys
         self._work.layers.close(image)  # and with it `leave`
         if learned:
-            self.learn([key])
+            self.learned.learn([key])
 
     def let_go(self, image: Image) -> None:
         """An image is not painted on any more; what was painted stays on disk."""
@@ -471,87 +461,11 @@ class Keeping(QObject):
         self.let_go(image)
         self._keys.pop(image, None)
 
-    def renumber(self, number: int) -> list[str]:
-        """A class goes: take it out of images that are not open; those that were learned from."""
-        project, session = self.project, self._work.session
-        if project is None:
-            return []
-        shown = set(self._keys.values())
-        changed = project.remove_class(number, len(session.classes), shown)
-        learned = [key for key in changed if self._names.get(key, "") in session.pictures]
-        for key in learned:
-            session.remove(self._names[key])
-        return learned
-
-    def learn(self, keys: Iterable[str]) -> None:
-        """Have images learned that are not open, as far as they can be."""
-        for key in keys:
-            with suppress(BadInput):  # such as a plane while volumes are learned
-                self._learn(key)
-
-    @property
-    def has_more_strokes(self) -> bool:
-        """Whether anything is painted on images that are neither open nor learned."""
-        return bool(self._unlearned())
-
-    @property
-    def can_fill(self) -> bool:
-        """Whether more is learned from when training starts than from what is open."""
-        return bool(self._to_be_learned())
-
-    def _to_be_learned(self) -> dict[str, ImageCard]:
-        if self.project is None or (self.project.is_scratch and not self._opened):
-            return {}  # what was closed was done with
-        return self._unlearned()
-
-    def _unlearned(self) -> dict[str, ImageCard]:
-        """The images that are painted on, and neither open nor learned."""
-        learned, shown = self._work.session.pictures, set(self._keys.values())
-        images = {} if self.project is None else self.project.images
-        return {
-            key: card
-            for key, card in images.items()
-            if card.painted and key not in shown and self._names.get(key) not in learned
-        }
-
-    @property
-    def has_strokes(self) -> bool:
-        """Whether anything is painted in the project."""
-        images = {} if self.project is None else self.project.images
-        return any(card.painted for card in images.values())
-
-    def _learn(self, key: str) -> None:
-        """Have an image learned that is not open."""
-        assert self.project is not None
-        self._work.session.remove(self._names.pop(key, ""))
-        self._names[key] = self._work.session.learn(self.project, key)
-
     def fill(self) -> None:
         """Before training: all that is painted in the project is to be learned, open or not."""
-        if self.project is None:
-            return
         self._keep_settings()
-        for key, card in self._to_be_learned().items():
-            try:
-                self._learn(key)
-            except BadInput as error:
-                if key not in self._left_out:
-                    notify(Failure(f"'{card.name}' is left out: {error}"))
-                self._left_out.add(key)
+        self.learned.fill()
         self._tell_problems()
-
-    def note_training(self, model: Model) -> None:
-        """A model was trained on all that is learned from."""
-        if self.project is not None:
-            learned = self._work.session.pictures
-            for key in [k for k in self.project.images if self._names.get(k) in learned]:
-                dice = held_out_dice(model.card, self._names[key])
-                self.project.change(key, trained=now(), dice=dice)
-            if self._work.kept_as is not None:
-                self.project.card = self.project.card.model_copy(
-                    update={"model": self._work.kept_as}
-                )
-            self.changed.emit()
 
     def close(self) -> None:
         """Write what is left; others may open the project then."""

@@ -248,7 +248,7 @@ class TrainDock(QWidget):
         with signals_blocked(self._volumes):
             self._volumes.setChecked(session.volumes)
         self._start.setText("Resume" if phase == "paused" else "Start")
-        ready = session.ready or self._work.keeping.can_fill
+        ready = session.ready or bool(self._work.keeping.learned.next_run)
         self._start.setEnabled(phase in ("idle", "done", "paused") and ready)
         self._pause.setEnabled(phase in ("learning", "resting"))
         self._stop.setEnabled(phase in ("starting", "learning", "resting", "paused"))

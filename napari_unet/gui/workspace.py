@@ -293,9 +293,9 @@ class Workspace(QObject):
                 values = without(layer.data, number, len(classes))
                 work.painting.set(tuple(slice(0, n) for n in values.shape), values)
                 work.painting.forget()
-            learned = self.keeping.renumber(number)
+            learned = self.keeping.learned.renumber(number)
             self.session.classes = classes[: number - 1] + classes[number:]
-            self.keeping.learn(learned)
+            self.keeping.learned.learn(learned)
 
     # --- training ---
 
@@ -354,7 +354,7 @@ class Workspace(QObject):
         outcome = self.session.outcome
         if outcome is not None:
             self.keep("best")
-            self.keeping.note_training(outcome.best)
+            self.keeping.learned.note(outcome.best, self.kept_as)
         self.run_ended.emit(failure)
         if self._again and failure is None:
             self._go_on_from(self._from if outcome is None else outcome.last)
@@ -496,7 +496,7 @@ class Workspace(QObject):
             for event in self._run.close():
                 if isinstance(event, Trained) and event.step:
                     self._put_by(event.model)
-                    self.keeping.note_training(event.model)
+                    self.keeping.learned.note(event.model, self.kept_as)
         self.keeping.close()
         self.jobs.close()
         self.keeping.rescue()
