@@ -236,6 +236,12 @@ class Project:
         """Where the pixels of an image are."""
         return (self.folder / self.images[key].path).resolve()
 
+    @property
+    def in_memory(self) -> int:
+        """Bytes of images that are not looked at closely yet, and that are not read lazily."""
+        waiting = [image.data for image in list(self._pixels.values())]
+        return sum(data.nbytes for data in waiting if isinstance(data, np.ndarray))
+
     def thumbnail(self, key: str) -> Path:
         """Where a small picture of an image is, once it has been looked at closely."""
         return self._place(key) / THUMBNAIL

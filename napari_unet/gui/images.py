@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from html import escape
+from pathlib import Path
 
 import napari
 from qtpy.QtCore import QPoint, QSize, Qt
@@ -130,6 +131,7 @@ class ImagesDock(QWidget):
         self._table.currentItemChanged.connect(self._refresh_buttons)
         follow(self, self._keeping.opened, self._on_keeping_opened)
         follow(self, self._keeping.changed, self._fill)
+        follow(self, self._keeping.told, self._on_keeping_told)
         follow(self, self._work.image_changed, self._on_image_changed)
 
     # --- what is asked ---
@@ -163,13 +165,18 @@ class ImagesDock(QWidget):
         if folder is not None:
             self._attempt(partial(self._keeping.open, folder))
 
-    def _on_files_clicked(self) -> str | None:
-        files = ask_images(self)
-        return self._keeping.add(files) if files else None
+    def _on_files_clicked(self) -> str:
+        return self._add(ask_images(self))
 
-    def _on_folder_clicked(self) -> str | None:
+    def _on_folder_clicked(self) -> str:
         folder = ask_folder(self, "A folder of images")
-        return None if folder is None else self._keeping.add([folder])
+        return self._add([] if folder is None else [folder])
+
+    def _add(self, files: list[Path]) -> str:
+        if not files:
+            return ""
+        self._keeping.add(files)
+        return "Adding images ..."
 
     def _on_show_clicked(self) -> None:
         self._keeping.show(self._chosen())
@@ -283,6 +290,9 @@ class ImagesDock(QWidget):
         self._recent.addItem("Recent projects", None)
         for folder in recent():
             self._recent.addItem(title(folder), folder)
+
+    def _on_keeping_told(self, sentence: str) -> None:
+        self._status.setText(sentence)
 
     def _on_filter_changed(self) -> None:
         wanted = self._filter.text().casefold()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -26,6 +27,7 @@ from napari_unet.cards import (
     take_in,
 )
 from napari_unet.config import UNLABELLED, Role
+from napari_unet.gui.adding import Account, Read, read_all
 from napari_unet.gui.jobs import Failure, notify
 from napari_unet.gui.learned import Learned
 from napari_unet.gui.placing import file_of, matrix_of
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 
 NEXT, BEFORE = "Alt+Down", "Alt+Up"
+SHOW_EVERY = 20  # images that are added, until they are shown
+MOST_IN_MEMORY = 2**29  # bytes of images whose files are not looked at closely yet
 
 
 class Keeping(QObject):
@@ -50,6 +54,7 @@ class Keeping(QObject):
 
     opened = Signal()  # another project
     changed = Signal()  # its images, or what is known of them
+    told = Signal(str)  # how far it is with what takes time, in a sentence
 
     def __init__(self, work: Workspace) -> None:
         super().__init__(work)
@@ -331,26 +336,26 @@ class Keeping(QObject):
 
     # --- its images ---
 
-    def add(self, files: list[Path]) -> str:
-        """Take in files; what came of it, in a sentence."""
-        from napari_unet.formats.dicom import one_of_each
-        from napari_unet.io import list_images, read_image
+    def add(self, files: Sequence[Path]) -> None:
+        """Take in files, and the images of folders; `told` says what came of it."""
+        project, account = self._present(), Account()
 
-        project = self._present()
-        added, strange, notes = 0, list[str](), ""
-        for path in one_of_each(files):
-            for file in list_images(path) if path.exists() else [path]:
-                try:
-                    image = read_image(file)
-                    project.add(image, **_shown(image))
-                    added += 1
-                    notes += f" {image.note}" if image.note else ""
-                except BadInput as error:
-                    strange.append(str(error))
-        self.changed.emit()
-        more = f" So {'is' if len(strange) == 2 else 'are'} {len(strange) - 1} more."
-        left = f" Left out: {strange[0]}{more * (len(strange) > 1)}" if strange else ""
-        return f"{added} image{'' if added == 1 else 's'} added.{left}{notes}"
+        def take(event: Event) -> None:
+            if self.project is not project:
+                return
+            account.take(event)
+            if isinstance(event, Read):
+                project.add(event.image, **_shown(event.image))
+                if account.added % SHOW_EVERY == 1:
+                    self.changed.emit()
+                    self.told.emit(f"Adding images: {account.added} so far ...")
+
+        def end(_failure: Failure | None) -> None:
+            self.changed.emit()
+            self.told.emit(str(account))
+
+        events = read_all(files, lambda: project.in_memory > MOST_IN_MEMORY, self._control)
+        self._work.jobs.start("adding", events, self._control, take, end)
 
     def files(self) -> dict[str, tuple[str, Path]]:
         """The images of the project that are there: by key, their names and files."""

@@ -97,7 +97,7 @@ def three(open_window, files, monkeypatch, tmp_path):
     answer(monkeypatch, "ask_new_folder", tmp_path / "mine")
     answer(monkeypatch, "ask_images", files)
     window.click("images.new")
-    window.click("images.add")
+    add(window)
     window.click("images.next")
     return window
 
@@ -221,6 +221,12 @@ def saved(window) -> None:
     project = window.work.keeping.project
     window.until(lambda: project.is_saved)
     window.wait(0.1)  # in which the table hears of it
+
+
+def add(window, button: str = "images.add") -> None:
+    """Add what the dialog answers, and wait until it is there."""
+    window.click(button)
+    window.until(lambda: "added." in window.text("images.status"))
 
 
 def answer(monkeypatch, name: str, what) -> None:

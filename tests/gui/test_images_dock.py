@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import numpy as np
 import pytest
 import tifffile
-from conftest import answer, halves, saved
+from conftest import add, answer, halves, saved
 
 from napari_unet.cards import library_folder, list_models
 from napari_unet.config import BACKGROUND, class_table
 from napari_unet.library import load_model
 from napari_unet.project import open_project
 from napari_unet.records import recent
-from napari_unet.run import BadInput
+from napari_unet.run import BadInput, Control
 from napari_unet.segmenting import Segmented, new_result
 
 pytestmark = pytest.mark.gui
@@ -60,13 +61,89 @@ def test_files_are_added_and_strangers_left_out(three, files, monkeypatch):
     (files[0].parent / "notes.tif").write_text("not an image")
     answer(monkeypatch, "ask_folder", files[0].parent)
 
-    three.click("images.add_folder")
+    add(three, "images.add_folder")
 
     assert three.text("images.project") == "Project: mine"
     assert [row[0] for row in rows(three)] == ["im0", "im1", "im2", "im0 2", "im1 2", "im2 2"]
     said = three.text("images.status")
     assert said.startswith("3 images added. Left out: ")
     assert "notes.tif is not an image of a kind read here" in said
+
+
+def test_the_window_goes_on_while_files_are_read(three, files, monkeypatch):
+    from napari_unet.gui import adding
+
+    asked = threading.Event()
+    read = adding.read_image
+
+    def slow(path):
+        assert asked.wait(30), "the window was waited for"
+        return read(path)
+
+    monkeypatch.setattr(adding, "read_image", slow)
+    answer(monkeypatch, "ask_images", files)
+    three.click("images.add")
+    said, before = three.text("images.status"), len(rows(three))
+    three.click("images.next")
+    shown = three.work.image.name
+    asked.set()
+    three.until(lambda: "added." in three.text("images.status"))
+
+    assert (said, before, shown) == ("Adding images ...", 3, "im1")
+    assert three.text("images.status") == "3 images added."
+    assert len(rows(three)) == 6
+
+
+def test_files_that_are_still_read_do_not_come_into_another_project(
+    three, files, monkeypatch, tmp_path
+):
+    from napari_unet.gui import adding
+
+    first, go = threading.Event(), threading.Event()
+    read = adding.read_image
+
+    def slow(path):
+        first.set()
+        assert go.wait(30)
+        return read(path)
+
+    monkeypatch.setattr(adding, "read_image", slow)
+    answer(monkeypatch, "ask_images", files)
+    three.click("images.add")
+    assert first.wait(30)
+    answer(monkeypatch, "ask_new_folder", tmp_path / "other")
+    three.click("images.new")
+    go.set()
+    three.until(lambda: "added." in three.text("images.status"))
+
+    assert three.text("images.project") == "Project: other"
+    assert rows(three) == []
+
+
+def test_files_wait_while_memory_is_full(files):
+    from napari_unet.gui.adding import Read, read_all
+
+    room, control = threading.Event(), Control()
+    read = read_all(files, lambda: not room.is_set(), control)
+    threading.Timer(0.3, room.set).start()
+
+    assert isinstance(next(read), Read)
+    assert room.is_set(), "it came before there was room"
+
+    room.clear()
+    threading.Timer(0.3, control.stop).start()
+    assert list(read) == []
+
+
+def test_a_folder_without_images_is_told_of(three, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    answer(monkeypatch, "ask_folder", tmp_path / "empty")
+
+    add(three, "images.add_folder")
+
+    said = three.text("images.status")
+    assert said.startswith("0 images added. Left out: ")
+    assert "empty holds no images" in said
 
 
 def test_one_image_follows_the_other_and_all_are_learned(three):

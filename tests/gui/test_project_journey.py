@@ -39,6 +39,7 @@ def paint_until_killed(folder: Path) -> None:
     keeping = window.work.keeping
     keeping.create(folder / "mine.unet")
     keeping.add([folder / "images"])
+    window.until(lambda: len(keeping.project.images) == 3)
     for column in range(3):
         window.press("Down", "AltModifier")
         window.click("annotate.new")

@@ -115,6 +115,7 @@ def test_an_image_of_a_project_opens_as_it_does_alone(open_window, tmp_path, mak
 
     window.work.keeping.create(tmp_path / "mine.unet")
     window.work.keeping.add([path])
+    window.until(lambda: window.work.keeping.project.images)
     window.work.keeping.step(1)
 
     image = window.work.image

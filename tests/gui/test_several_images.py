@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from conftest import TINY, answer, fill_disk, halves, saved
+from conftest import TINY, add, answer, fill_disk, halves, saved
 
 from napari_unet.config import BACKGROUND, class_table
 from napari_unet.live import Seen
@@ -148,7 +148,7 @@ def test_an_image_whose_first_axis_is_channels_stays_so_when_it_is_shown_again(
     answer(monkeypatch, "ask_new_folder", tmp_path / "mine")
     answer(monkeypatch, "ask_images", sorted(tmp_path.glob("two*.tif")))
     window.click("images.new")
-    window.click("images.add")
+    add(window)
     window.click("images.next")
     assert window.work.picture.n_channels == 2
     window.paint_both()
