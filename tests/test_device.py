@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -76,10 +78,31 @@ class TestChooseDevice:
 
 class TestNumerics:
     @pytest.mark.parametrize("ndim", [2, 3])
-    def test_the_self_test_times_every_format(self, ndim):
+    def test_the_self_test_times_every_format(self, ndim, monkeypatch):
+        monkeypatch.setattr(device, "HOPELESS", 1e9)
         found = device.self_test("cpu", ndim)
         assert set(found) == {PLAIN, LAST, HALF}
         assert all(0 < seconds < 60 for seconds in found.values())
+
+    def test_a_format_that_a_cpu_emulates_is_tried_only_in_small(self, monkeypatch):
+        tried = []
+
+        def step(numerics, size):
+            tried.append((numerics, size))
+            return lambda: time.sleep(0.05 * (numerics == HALF))
+
+        monkeypatch.setattr(device, "_step", step)
+        found = device.self_test("cpu", 3)
+        assert set(found) == {PLAIN, LAST}
+        assert [n for n, size in tried if size[-1] == 24] == [PLAIN, LAST]
+        assert [n for n, size in tried if size[-1] == 32] == [PLAIN, LAST, HALF]
+
+    def test_of_slow_steps_fewer_rounds_will_do(self, monkeypatch):
+        monkeypatch.setattr(device, "SELF_TEST_SECONDS", 0.0)
+        rounds = []
+        found = device._timed({PLAIN: lambda: rounds.append(1)}, device.SELF_TEST_ROUNDS)
+        assert len(rounds) == 1 + device.LEAST_ROUNDS
+        assert 0 <= found[PLAIN] < 60
 
     @pytest.mark.parametrize(
         ("seconds", "best"),
