@@ -85,7 +85,7 @@ def run(items: list[tuple[np.ndarray, np.ndarray]], seed: int, seconds: float) -
     learned = [items[i] for i in order[:LEARNED]]
     unseen = [items[i] for i in order[LEARNED : LEARNED + UNSEEN]]
     images = [image for image, _ in learned]
-    same = {"seconds": seconds, "seed": seed, "grain": 1}
+    same = {"seconds": seconds, "seed": seed}
     of_rims = nu.train(images, [m for _, m in learned], objects=True, **same)
     of_masks = nu.train(images, [m > 0 for _, m in learned], **same)
     found: dict[str, list] = {method: [] for method in METHODS}

@@ -116,6 +116,11 @@ class Adviser:
         return self._sampler.sparse
 
     @property
+    def of_objects(self) -> bool:
+        """Whether the net learns the rims of objects, too."""
+        return self._sampler.set.rims
+
+    @property
     def clear(self) -> bool | None:
         """Whether of complete masks it tells nearly all; None where that would say nothing."""
         return None if self.net is None or self.sparse else self._clear
@@ -294,11 +299,14 @@ class Say:
         return self._steps + step
 
     def choices(self, step: int) -> tuple[float, ...]:
-        """To be compared, the usual first; of a few strokes, too little is held out to tell."""
+        """To be compared, the usual first.
+
+        Of a few strokes too little is held out to tell; of objects, not how they are parted.
+        """
         if self._adviser.net is None:
             return (0.0,)
-        usual = self.usual(step)
-        if self._adviser.sparse and self._learned(step) < ALONE:
+        usual, few = self.usual(step), self._adviser.sparse and self._learned(step) < ALONE
+        if few or self._adviser.of_objects:
             return (usual,)
         shares = (TOGETHER, 0.0 if self.mature(step) else 1.0)
         return shares if usual == TOGETHER else shares[::-1]

@@ -20,10 +20,10 @@ MOST = 32  # and how many at most
 def fit_grain(config: TrainConfig, training_set: TrainingSet) -> int:
     """A grid of squares of two pixels where that can draw complete masks, or strokes are painted.
 
-    How thin a stroke is says nothing of what it is painted on. What parts objects is fine, and
-    other networks than the compact one are as they were published.
+    How thin a stroke is says nothing of what it is painted on, nor how thin the rims of objects
+    are, and other networks than the compact one are as they were published.
     """
-    if config.arch != "compact" or config.depth == 1 or training_set.rims:
+    if config.arch != "compact" or config.depth == 1:
         return 1
     ndim = training_set.ndim
     spacing = training_set.spacing if ndim == 3 else ()
@@ -36,7 +36,9 @@ def fit_grain(config: TrainConfig, training_set: TrainingSet) -> int:
             drawn = _drawn(true, factors)
             both[kind] += 2 * int((true & drawn).sum())
             sums[kind] += int(true.sum()) + int(drawn.sum())
-    return COARSE if all(both[kind] >= DRAWN * sums[kind] for kind in sums if kind) else 1
+    passed_by = {0, training_set.n_values if training_set.rims else 0}
+    drawn_well = (both[kind] >= DRAWN * sums[kind] for kind in sums.keys() - passed_by)
+    return COARSE if all(drawn_well) else 1
 
 
 def _drawn(mask: torch.Tensor, factors: tuple[int, ...]) -> torch.Tensor:

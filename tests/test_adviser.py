@@ -454,8 +454,10 @@ class TestSay:
         net: object = "classifier",
         sparse: bool = False,
         clear: bool | None = True,
+        of_objects: bool = False,
     ) -> Say:
-        return Say(SimpleNamespace(net=net, sparse=sparse, clear=clear), steps)
+        adviser = SimpleNamespace(net=net, sparse=sparse, clear=clear, of_objects=of_objects)
+        return Say(adviser, steps)
 
     def test_all_of_the_first_guess_then_a_part(self):
         say = self.say()
@@ -509,3 +511,9 @@ class TestSay:
         self, step, sparse, clear, choices
     ):
         assert self.say(sparse=sparse, clear=clear).choices(step) == choices
+
+    def test_held_out_masks_do_not_say_how_objects_are_parted(self):
+        say = self.say(of_objects=True, clear=None)
+        assert say.choices(0) == (1,)
+        assert say.choices(FIRST_GUESS) == say.choices(ALONE) == (TOGETHER,)
+        assert self.say(of_objects=True, net=None).choices(ALONE) == (0,)

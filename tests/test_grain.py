@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, TrainConfig, class_table
 from napari_unet.grain import fit_grain
 from napari_unet.io import as_image
-from napari_unet.samples import cells
 from napari_unet.teaching import make_training_set
 
 
@@ -47,11 +47,13 @@ def test_one_fine_class_or_many_fine_images_keep_the_fine_grid():
     assert fit_grain(TrainConfig(), learn(discs(9), lines(1.5))) == 1
 
 
-def test_what_parts_objects_is_fine():
-    image, objects = cells(0)
-    of_objects, _ = make_training_set([(as_image(image), objects)], objects=True)
+@pytest.mark.parametrize(("radius", "grain"), [(9, 2), (4, 1)])
+def test_of_objects_their_insides_decide_and_not_their_thin_rims(radius, grain):
+    objects, _ = ndimage.label(discs(radius))
+    of_objects, _ = make_training_set([(as_image(np.zeros(objects.shape)), objects)], objects=True)
 
-    assert fit_grain(TrainConfig(), of_objects) == 1
+    assert of_objects.rims
+    assert fit_grain(TrainConfig(), of_objects) == grain
 
 
 def test_strokes_say_nothing_of_how_fine_things_are():
