@@ -52,7 +52,10 @@ class Job(QObject):
         self.patience: float | None = LAST_SECONDS
         self._news: SimpleQueue[Event | _Over] = SimpleQueue()
         self._thread = threading.Thread(
-            target=_run, args=(events, self._news), name=f"napari-unet {name}", daemon=True
+            target=_run,
+            args=(events, self._news, _threads()),
+            name=f"napari-unet {name}",
+            daemon=True,
         )
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._on_timer_timeout)
@@ -130,8 +133,16 @@ class Jobs(QObject):
         return left
 
 
-def _run(events: Iterator[Event], news: SimpleQueue[Any]) -> None:
+def _threads() -> int:
+    """With how many threads PyTorch computes here; 0 if it is not loaded."""
+    torch: Any = sys.modules.get("torch")
+    return torch.get_num_threads() if hasattr(torch, "get_num_threads") else 0
+
+
+def _run(events: Iterator[Event], news: SimpleQueue[Any], threads: int) -> None:
     _lower_priority()
+    if threads:  # or it would have as few, for good, as another that computes has just now
+        sys.modules["torch"].set_num_threads(threads)
     failure: Failure | None = None
     try:
         for event in events:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from napari_unet import training
 from napari_unet.cards import list_models, read_card
 from napari_unet.config import BACKGROUND
 from napari_unet.project import open_project
+from napari_unet.run import Control, Event
 
 pytestmark = pytest.mark.gui
 
@@ -370,3 +371,39 @@ def test_a_fault_of_a_thread_is_told_once(open_window, image, notified, monkeypa
     (copy,) = [b for b in popup.findChildren(QPushButton) if b.text() == "Copy details"]
     copy.click()
     assert "RuntimeError: out of ink\nand paper" in QApplication.clipboard().text()
+
+
+@dataclass(frozen=True)
+class Counted(Event):
+    threads: int
+
+
+def test_a_job_has_all_threads_though_another_computes_with_one(open_window):
+    """PyTorch gives a new thread as many as were set last, in whichever thread."""
+    import torch
+
+    from napari_unet.threads import one_thread
+
+    def with_one() -> None:
+        with one_thread():
+            inside.set()
+            done.wait(30)
+
+    def count() -> Iterator[Event]:
+        yield Counted(torch.get_num_threads())
+
+    window = open_window()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    inside, done, found = threading.Event(), threading.Event(), []
+    other = threading.Thread(target=with_one)
+    other.start()
+    try:
+        assert inside.wait(30)
+        window.work.jobs.start("counting", count(), Control(), found.append)
+        window.until(lambda: found)
+    finally:
+        done.set()
+        other.join()
+        torch.set_num_threads(before)
+    assert found == [Counted(2)]
