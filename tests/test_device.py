@@ -97,6 +97,13 @@ class TestNumerics:
         assert [n for n, size in tried if size[-1] == 24] == [PLAIN, LAST]
         assert [n for n, size in tried if size[-1] == 32] == [PLAIN, LAST, HALF]
 
+    def test_plain_float32_is_always_compared_with(self, monkeypatch):
+        def step(numerics, size):
+            return lambda: time.sleep(0.05 * (numerics == PLAIN))
+
+        monkeypatch.setattr(device, "_step", step)
+        assert set(device.self_test("cpu")) == {PLAIN, LAST, HALF}
+
     def test_of_slow_steps_fewer_rounds_will_do(self, monkeypatch):
         monkeypatch.setattr(device, "SELF_TEST_SECONDS", 0.0)
         rounds = []

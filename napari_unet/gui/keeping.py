@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 NEXT, BEFORE = "Alt+Down", "Alt+Up"
 SHOW_EVERY = 20  # images that are added, until they are shown
+CUT_SHORT = " The rest was left when another project was opened; add it there if you want it."
 MOST_IN_MEMORY = 2**29  # bytes of images whose files are not looked at closely yet
 
 
@@ -339,6 +340,7 @@ class Keeping(QObject):
     def add(self, files: Sequence[Path]) -> None:
         """Take in files, and the images of folders; `told` says what came of it."""
         project, account = self._present(), Account()
+        control = self._control  # stopped when the project is closed
 
         def take(event: Event) -> None:
             if self.project is not project:
@@ -352,10 +354,10 @@ class Keeping(QObject):
 
         def end(_failure: Failure | None) -> None:
             self.changed.emit()
-            self.told.emit(str(account))
+            self.told.emit(f"{account}{CUT_SHORT if control.stopped else ''}")
 
-        events = read_all(files, lambda: project.in_memory > MOST_IN_MEMORY, self._control)
-        self._work.jobs.start("adding", events, self._control, take, end)
+        events = read_all(files, lambda: project.in_memory > MOST_IN_MEMORY, control)
+        self._work.jobs.start("adding", events, control, take, end)
 
     def files(self) -> dict[str, tuple[str, Path]]:
         """The images of the project that are there: by key, their names and files."""

@@ -117,6 +117,7 @@ def test_files_that_are_still_read_do_not_come_into_another_project(
     three.until(lambda: "added." in three.text("images.status"))
 
     assert three.text("images.project") == "Project: other"
+    assert three.text("images.status").startswith("0 images added. The rest was left when another")
     assert rows(three) == []
 
 
