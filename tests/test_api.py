@@ -384,7 +384,7 @@ def test_a_model_of_objects_goes_on_with_strokes(tmp_path):
 def test_as_many_outputs_that_mean_other_things_are_not_taken_over():
     """Objects and their rims are not two classes."""
     image, objects = touching(0)
-    first = train(image, objects, objects=True, steps=2)
+    first = train(image, objects, objects=True, steps=2, grain=1)
     two = np.where(objects > 40, 2, objects > 0).astype(np.uint8)
 
     options = {"steps": 1, "rate": 1e-9, "grain": 1}
