@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 
@@ -84,25 +82,27 @@ class TestNumerics:
         assert set(found) == {PLAIN, LAST, HALF}
         assert all(0 < seconds < 60 for seconds in found.values())
 
-    def test_a_format_that_a_cpu_emulates_is_tried_only_in_small(self, monkeypatch):
-        tried = []
+    @pytest.mark.parametrize(
+        ("small", "tried"),
+        [
+            ((1.0, 1.0, 9.0), [PLAIN, LAST]),  # it is emulated
+            ((1.0, 1.0, 2.0), [PLAIN, LAST, HALF]),
+            ((1.0, 0.2, 0.1), [PLAIN, LAST, HALF]),  # plain float32 is always compared with
+        ],
+    )
+    def test_a_format_that_is_hopeless_in_small_is_not_tried_in_full(
+        self, monkeypatch, small, tried
+    ):
+        seconds, asked = dict(zip((PLAIN, LAST, HALF), small, strict=True)), []
 
-        def step(numerics, size):
-            tried.append((numerics, size))
-            return lambda: time.sleep(0.05 * (numerics == HALF))
+        def timed(tests, rounds):
+            asked.append(list(tests))
+            return {numerics: seconds[numerics] for numerics in tests}
 
-        monkeypatch.setattr(device, "_step", step)
+        monkeypatch.setattr(device, "_timed", timed)
         found = device.self_test("cpu", 3)
-        assert set(found) == {PLAIN, LAST}
-        assert [n for n, size in tried if size[-1] == 24] == [PLAIN, LAST]
-        assert [n for n, size in tried if size[-1] == 32] == [PLAIN, LAST, HALF]
-
-    def test_plain_float32_is_always_compared_with(self, monkeypatch):
-        def step(numerics, size):
-            return lambda: time.sleep(0.05 * (numerics == PLAIN))
-
-        monkeypatch.setattr(device, "_step", step)
-        assert set(device.self_test("cpu")) == {PLAIN, LAST, HALF}
+        assert asked == [[PLAIN, LAST, HALF], tried]
+        assert list(found) == tried
 
     def test_of_slow_steps_fewer_rounds_will_do(self, monkeypatch):
         monkeypatch.setattr(device, "SELF_TEST_SECONDS", 0.0)
