@@ -113,7 +113,7 @@ def _fastest(device: str, ndim: int) -> Numerics:
 
 
 def self_test(device: str, ndim: int = 2) -> dict[Numerics, float]:
-    """Seconds that one small training step takes in each format the device knows."""
+    """Seconds that one small training step takes in each format that the device may be good at."""
     place = torch.device(device)
     formats = [(torch.float32, False), (torch.float32, True), (torch.bfloat16, True)]
     if place.type == "cuda":

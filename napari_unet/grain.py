@@ -28,17 +28,17 @@ def fit_grain(config: TrainConfig, training_set: TrainingSet) -> int:
     ndim = training_set.ndim
     spacing = training_set.spacing if ndim == 3 else ()
     factors = halvings(NetConfig(ndim=ndim, spacing=spacing), 1)[0]
+    passed_by = {0, training_set.n_values if training_set.rims else 0}
     both, sums = Counter[int](), Counter[int]()
     for item, region in _some_windows(training_set.items):
         labels = torch.from_numpy(item.annotation[region])
-        for kind in labels.unique().tolist():  # background too: it may be what is thin
+        # Background too, as it may be what is thin; the rims of objects are, whatever they are of.
+        for kind in set(labels.unique().tolist()) - passed_by:
             true = labels == kind
             drawn = _drawn(true, factors)
             both[kind] += 2 * int((true & drawn).sum())
             sums[kind] += int(true.sum()) + int(drawn.sum())
-    passed_by = {0, training_set.n_values if training_set.rims else 0}
-    drawn_well = (both[kind] >= DRAWN * sums[kind] for kind in sums.keys() - passed_by)
-    return COARSE if all(drawn_well) else 1
+    return COARSE if all(both[kind] >= DRAWN * sums[kind] for kind in sums) else 1
 
 
 def _drawn(mask: torch.Tensor, factors: tuple[int, ...]) -> torch.Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from napari_unet.gui.about import count
 from napari_unet.io import Image, list_images, read_image
 from napari_unet.run import BadInput, Control, Event
 
@@ -68,7 +69,7 @@ class Account:
             self.strange.append(event.why)
 
     def __str__(self) -> str:
-        said = f"{self.added} image{'' if self.added == 1 else 's'} added."
+        said = f"{count(self.added, 'image')} added."
         if self.strange:
             others = len(self.strange) - 1
             said += f" Left out: {self.strange[0]}"

@@ -27,7 +27,8 @@ class Learned:
     @property
     def keys(self) -> set[str]:
         """The images that the session has."""
-        return {key for key, name in self._names.items() if name in self._work.session.pictures}
+        pictures = self._work.session.pictures
+        return {key for key, name in self._names.items() if name in pictures}
 
     def name_of(self, key: str) -> str:
         """How the session calls an image; nothing if it was never told of it."""

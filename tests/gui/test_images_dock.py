@@ -70,23 +70,30 @@ def test_files_are_added_and_strangers_left_out(three, files, monkeypatch):
     assert "notes.tif is not an image of a kind read here" in said
 
 
-def test_the_window_goes_on_while_files_are_read(three, files, monkeypatch):
+def slow_reading(monkeypatch) -> tuple[threading.Event, threading.Event]:
+    """When the first file is about to be read, and what all wait for."""
     from napari_unet.gui import adding
 
-    asked = threading.Event()
+    began, go = threading.Event(), threading.Event()
     read = adding.read_image
 
     def slow(path):
-        assert asked.wait(30), "the window was waited for"
+        began.set()
+        assert go.wait(30), "the window waited for it"
         return read(path)
 
     monkeypatch.setattr(adding, "read_image", slow)
+    return began, go
+
+
+def test_the_window_goes_on_while_files_are_read(three, files, monkeypatch):
+    _, go = slow_reading(monkeypatch)
     answer(monkeypatch, "ask_images", files)
     three.click("images.add")
     said, before = three.text("images.status"), len(rows(three))
     three.click("images.next")
     shown = three.work.image.name
-    asked.set()
+    go.set()
     three.until(lambda: "added." in three.text("images.status"))
 
     assert (said, before, shown) == ("Adding images ...", 3, "im1")
@@ -97,20 +104,10 @@ def test_the_window_goes_on_while_files_are_read(three, files, monkeypatch):
 def test_files_that_are_still_read_do_not_come_into_another_project(
     three, files, monkeypatch, tmp_path
 ):
-    from napari_unet.gui import adding
-
-    first, go = threading.Event(), threading.Event()
-    read = adding.read_image
-
-    def slow(path):
-        first.set()
-        assert go.wait(30)
-        return read(path)
-
-    monkeypatch.setattr(adding, "read_image", slow)
+    began, go = slow_reading(monkeypatch)
     answer(monkeypatch, "ask_images", files)
     three.click("images.add")
-    assert first.wait(30)
+    assert began.wait(30)
     answer(monkeypatch, "ask_new_folder", tmp_path / "other")
     three.click("images.new")
     go.set()
