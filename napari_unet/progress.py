@@ -296,7 +296,7 @@ class Progress:
             case "starting":
                 return "Getting ready: loading PyTorch and measuring this machine."
             case "learning":
-                return f"Learning from {_many(self.images, 'image')}: {self._standing(now)}."
+                return f"Learning from {count(self.images, 'image')}: {self._standing(now)}."
             case "paused":
                 return f"Paused at step {self.step:,}{self._so_far('; {}')}."
             case "resting":
@@ -341,7 +341,7 @@ class Progress:
     def _over(self) -> str:
         if not self.step:
             return "Stopped before the first step; nothing is learned yet."
-        took = f"{_many(self.step, 'step')} in {_span(self.seconds)}"
+        took = f"{count(self.step, 'step')} in {_span(self.seconds)}"
         score = "nothing was held out, so there is no score"
         if self.dice is not None:
             score = f"held-out Dice {self.dice:.2f}"
@@ -392,8 +392,9 @@ def _smoothed(before: float | None, new: float) -> float:
     return new if before is None else before + SMOOTH * (new - before)
 
 
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def count(number: int, what: str, plural: str = "s") -> str:
+    """So many of something, in words."""
+    return f"{number:,} {what}{'' if number == 1 else plural}"
 
 
 def _span(seconds: float) -> str:
@@ -542,7 +543,7 @@ def _class_rare(progress: Progress, painted: _Painted) -> str | None:
     if fewest * RARE >= most or (dices and (dices[-1] or 0) >= GOOD):
         return None
     return (
-        f"'{painted.names[rare]}' has only {_many(fewest, 'painted pixel')}, "
+        f"'{painted.names[rare]}' has only {count(fewest, 'painted pixel')}, "
         f"'{painted.names[common]}' {most:,}; paint more of '{painted.names[rare]}', or tick "
         "balance so that it weighs more."
     )

@@ -13,6 +13,7 @@ from superqt.utils import signals_blocked
 
 from napari_unet.cards import Card, Version
 from napari_unet.config import SegClass
+from napari_unet.progress import count
 
 LARGEST_EDGE = 4096  # of a preview that is drawn: a small PNG can unpack to gigabytes
 DICE_TIP = "Dice: agreement with annotation that was kept aside, from 0 to 1 (perfect)"
@@ -154,11 +155,6 @@ def decoded(png: bytes | None, room: QSize, fit: Qt.AspectRatioMode) -> QImage |
     image = reader.read()
     smooth = Qt.TransformationMode.SmoothTransformation
     return None if image.isNull() else image.scaled(room, fit, smooth)
-
-
-def count(number: int, what: str, plural: str = "s") -> str:
-    """So many of something, in words."""
-    return f"{number:,} {what}{'' if number == 1 else plural}"
 
 
 def score(version: Version) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_unet.gui.about import count
 from napari_unet.io import Image, list_images, read_image
+from napari_unet.progress import count
 from napari_unet.run import BadInput, Control, Event
 
 LONGEST, PAUSE = 10.0, 0.05  # seconds that a file waits for room, and between two looks

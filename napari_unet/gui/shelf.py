@@ -28,7 +28,8 @@ from superqt.utils import signals_blocked
 
 from napari_unet.cards import library_folder, list_models, read_preview
 from napari_unet.config import SegClass
-from napari_unet.gui.about import DICE_TIP, Entry, count, day, decoded, score
+from napari_unet.gui.about import DICE_TIP, Entry, day, decoded, score
+from napari_unet.progress import count
 
 ENTRY = Qt.ItemDataRole.UserRole
 PICTURE = ENTRY + 1
