@@ -59,6 +59,42 @@ def test_volume_and_surface_of_a_ball(spacing):
     assert columns["surface"] == pytest.approx(4 * np.pi * 20**2, rel=0.04)
 
 
+def tilted(spacing: tuple[float, float, float], degrees: float) -> np.ndarray:
+    """The edges of a voxel, in columns, of a scanner whose gantry was tilted: slices slide in y."""
+    edges, tilt = np.diag(spacing), np.radians(degrees)
+    edges[:2, 0] = spacing[0] * np.array([np.cos(tilt), np.sin(tilt)])
+    return edges
+
+
+@pytest.mark.parametrize("degrees", [-30, 0, 20])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
+def test_volume_and_surface_of_a_ball_in_a_tilted_scan(spacing, degrees):
+    edges, radius = tilted(spacing, degrees), 20.0
+    sizes = np.array([50, 80, 50])
+    places = np.indices(sizes).reshape(3, -1).T - (sizes - 1) / 2 + 0.3
+    inside = np.linalg.norm(places @ edges.T, axis=1) < radius
+    affine = np.eye(4)
+    affine[:3, :3] = edges[[1, 2, 0]]  # wherever the patient lies
+    image = as_image(np.zeros(sizes, np.uint8), "ZYX", spacing=spacing)
+    image = replace(image, affine=tuple(map(tuple, affine.tolist())), unit="millimeter")
+
+    columns = measure(make_content(Path("a"), inside.reshape(sizes), image, None, None))
+
+    assert columns["volume"] == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.01)
+    assert columns["surface"] == pytest.approx(4 * np.pi * radius**2, rel=0.04)
+
+
+def test_the_volume_of_a_voxel_is_in_the_unit_of_the_table():
+    affine = np.eye(4)
+    affine[:3, :3] = tilted((0.003, 0.0005, 0.0005), 20)  # an affine is in millimetres
+    image = as_image(np.zeros((2, 3, 4), np.uint8), "ZYX", spacing=(3.0, 0.5, 0.5))
+    image = replace(image, affine=tuple(map(tuple, affine.tolist())), unit="micrometer")
+
+    columns = measure(make_content(Path("a"), np.ones((2, 3, 4), int), image, None, None))
+
+    assert columns["volume"] == pytest.approx(24 * 3 * 0.25 * np.cos(np.radians(20)))
+
+
 @pytest.mark.parametrize("wrap", [np.asarray, lambda a: da.from_array(a, chunks=(1, 7, 9, 11))])
 def test_brightness_is_that_of_the_pixels_of_each_channel(wrap):
     random = np.random.default_rng(0)

@@ -77,10 +77,28 @@ def _boxes(objects: Objects, content: Content) -> Columns:
 def _sizes(objects: Objects, content: Content) -> Columns:
     """Area and perimeter, or volume and surface of what has slices."""
     pixels = _sums(objects, objects.runs.length)
-    size = pixels * math.prod(content.steps)
+    size = pixels * _pixel_size(content)
     border = _borders(objects, content, pixels)
     first, second = ("volume", "surface") if "Z" in content.axes else ("area", "perimeter")
     return {"pixels": pixels.astype(np.int64), first: size, second: border}
+
+
+def _pixel_size(content: Content) -> float:
+    """The area or the volume of a pixel."""
+    return math.prod(content.steps) * abs(float(np.linalg.det(_axes(content))))
+
+
+def _axes(content: Content) -> np.ndarray:
+    """The directions of the axes in space, one in each column.
+
+    They are at right angles, unless the image says otherwise, as one of a tilted gantry does.
+    """
+    affine, n = content.image.affine if content.image else None, len(content.space)
+    if affine is None or len(affine) != n + 1:
+        return np.eye(n)
+    matrix = np.array(affine)[:n, :n]
+    directions: np.ndarray = matrix / np.linalg.norm(matrix, axis=0)
+    return directions
 
 
 def _centroids(objects: Objects, content: Content) -> Columns:
@@ -100,12 +118,13 @@ def _borders(objects: Objects, content: Content, pixels: np.ndarray) -> np.ndarr
     Unlike the length along the edges of pixels it is right for slanting borders.
     """
     directions = _directions(len(content.space))
-    weights = _weights(directions * content.steps)
+    vectors = (directions * content.steps) @ _axes(content).T
+    weights = _weights(vectors)
     factor = math.pi if len(content.space) == 2 else 4.0
     total = np.zeros(len(objects))
-    for direction, weight in zip(directions, weights, strict=True):
+    for direction, vector, weight in zip(directions, vectors, weights, strict=True):
         entered = pixels - _kept(objects, content, direction)
-        spacing = math.prod(content.steps) / math.hypot(*(direction * content.steps))
+        spacing = _pixel_size(content) / math.hypot(*vector)
         total += weight * entered * spacing
     return factor * total
 
