@@ -269,6 +269,17 @@ def test_png_shows_the_classes_in_their_colours(tmp_path):
     assert shown == [[0, 0, 0], *wanted]
 
 
+@pytest.mark.parametrize("shape", [(1, 50, 40), (1, 1, 50, 40)])
+def test_a_png_takes_a_stack_of_one_plane(tmp_path, shape):
+    mask = labels(*shape)
+
+    path = export_labels(tmp_path / "a.png", mask, image(*shape))
+
+    with Pillow.open(path) as picture:
+        np.testing.assert_array_equal(np.array(picture), mask.reshape(50, 40))
+    assert describe("a.png", shape, image(*shape)).startswith("uint8, ")
+
+
 def test_png_of_many_labels_is_grey_of_16_bits(tmp_path):
     export_labels(tmp_path / "a.png", labels(50, 40, highest=1000))
 

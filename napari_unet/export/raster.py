@@ -106,7 +106,7 @@ def _resolution(content: Content, level: int) -> dict[str, Any]:
 
 def check_png(path: Path, content: Content) -> None:
     """Refuse what is not flat, and numbers that do not fit."""
-    if len(content.shape) != 2:
+    if content.planes != 1:
         raise BadInput(f"{path} cannot hold a stack, PNG is flat: choose .tif, .npy or .zarr.")
     if content.dtype.itemsize > 2:
         raise BadInput(f"{path} cannot hold labels above 65535: choose .tif, .npy or .zarr.")
@@ -116,7 +116,8 @@ def write_png(path: Path, content: Content, overwrite: bool) -> None:
     """Write a PNG, up to 255 labels in the colours of their classes."""
     from PIL import Image as Pillow
 
-    picture = Pillow.fromarray(np.asarray(content.data).astype(content.dtype))
+    plane = np.asarray(content.data).reshape(content.shape[-2:])
+    picture = Pillow.fromarray(plane.astype(content.dtype))
     if content.dtype == np.uint8:
         picture.putpalette(_palette(content.classes if content.objects is None else ()))
     with atomic_file(path, overwrite) as temporary:
