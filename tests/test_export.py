@@ -241,6 +241,16 @@ def test_time_is_the_last_axis_of_medical_formats(tmp_path):
         np.testing.assert_array_equal(data.T, film())
 
 
+def test_a_nrrd_says_which_axis_is_time_and_itk_reads_it(tmp_path):
+    nrrd, itk = pytest.importorskip("nrrd"), pytest.importorskip("SimpleITK")
+
+    path = export_labels(tmp_path / "a.nrrd", film())
+
+    assert nrrd.read_header(str(path))["labels"] == ["x", "y", "z", "time"]
+    found = itk.GetArrayFromImage(itk.ReadImage(str(path)))  # times are the components of a voxel
+    np.testing.assert_array_equal(np.moveaxis(found, -1, 0), film())
+
+
 def test_objects_need_no_classes(tmp_path):
     numbers = np.array([[7, 0, 9]])
 

@@ -70,7 +70,7 @@ def _header(content: Content) -> Fields:
     lps, sizes = lps_matrix(content), _sizes(content)
     times = len(sizes) - 3
     directions = [f"({_row(column, ',')})" for column in lps[:3, :3].T]
-    return {
+    fields = {
         "type": content.dtype.name,
         "dimension": str(len(sizes)),
         "space": "left-posterior-superior",
@@ -81,6 +81,8 @@ def _header(content: Content) -> Fields:
         "encoding": "gzip",
         "space origin": f"({_row(lps[:3, 3], ',')})",
     }
+    # Of the kind "time" ITK refuses an axis that lies nowhere in space.
+    return fields | ({"labels": '"x" "y" "z" "time"'} if times else {})
 
 
 def _row(numbers: Iterable[float], between: str = " ") -> str:
