@@ -82,6 +82,16 @@ def affine_of(path: str | Path) -> Affine | None:
     return read_raw(Path(path), as_mask=True).affine
 
 
+def fitted(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask in the shape of its image, if they differ by axes of length 1 only.
+
+    Some formats have no room for such an axis, others add one: a single slice comes back as a
+    plane, a plane as a single slice.
+    """
+    long, wanted = ([n for n in sizes if n != 1] for sizes in (mask.shape, shape))
+    return mask.reshape(shape) if long == wanted else mask
+
+
 def mask_colors(path: str | Path, grey: bool = False) -> list[Color]:
     """List the colours of a mask but black, dark to bright; none if it is not in colour.
 

@@ -10,7 +10,7 @@ from napari_unet.annotation import TrainingSet
 from napari_unet.config import BACKGROUND, MAX_CLASSES, UNLABELLED, class_table
 from napari_unet.io import Image
 from napari_unet.losses import border_weights
-from napari_unet.masks import Mapping, mask_values, understand
+from napari_unet.masks import Mapping, fitted, mask_values, understand
 from napari_unet.normalise import measure
 from napari_unet.rims import object_rims
 from napari_unet.run import BadInput
@@ -36,6 +36,7 @@ def make_training_set(
             "Values of sparse masks are classes already, 0 is not labelled and 255 background; "
             "leave the mapping (or objects) out, or give complete masks."
         )
+    pairs = [(image, fitted(mask, image.spatial_shape)) for image, mask in pairs]
     masks, named = [mask for _, mask in pairs], len(classes or ())
     if mapping is None:
         mapping = _strokes(masks) if sparse else understand(masks, objects, named)

@@ -703,6 +703,14 @@ def test_many_numbered_objects_are_no_truth_of_several_classes(tmp_path, capsys)
     assert "say that the values are objects, or map them" in capsys.readouterr().err
 
 
+def test_a_single_slice_is_compared_with_the_mask_of_its_plane(tmp_path, capsys):
+    np.save(tmp_path / "found.npy", disk()[None])
+    Pillow.fromarray(disk()).save(tmp_path / "truth.png")
+
+    assert main(["evaluate", str(tmp_path / "found.npy"), str(tmp_path / "truth.png")]) == 0
+    assert "Dice 1.0000" in " ".join(capsys.readouterr().out.split())
+
+
 def test_codes_that_happen_to_be_missing_can_be_said(tmp_path, capsys):
     Pillow.fromarray(disk() * 2).save(tmp_path / "found.png")
     Pillow.fromarray(disk() * 255).save(tmp_path / "truth.png")

@@ -11,6 +11,7 @@ from napari_unet.io import read_image
 from napari_unet.masks import (
     Mapping,
     are_objects,
+    fitted,
     guess_mapping,
     mask_colors,
     mask_values,
@@ -235,6 +236,31 @@ def test_a_mask_that_lies_otherwise_is_taken_as_it_is(tmp_path, matrix):
     mask = read_mask(placed(tmp_path, "m.nii", data, matrix), affine=image.affine)
 
     np.testing.assert_array_equal(mask, data)
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [
+        ((4, 5), (1, 4, 5)),
+        ((1, 4, 5), (4, 5)),
+        ((3, 1, 4, 5), (3, 4, 5)),
+        ((1, 5), (1, 1, 5)),
+    ],
+)
+def test_a_mask_has_the_axes_of_length_1_that_its_image_has(own, wanted):
+    mask = numbers(*own)
+
+    found = fitted(mask, wanted)
+
+    assert found.shape == wanted
+    np.testing.assert_array_equal(found.ravel(), mask.ravel())
+
+
+@pytest.mark.parametrize("wanted", [(5, 4), (20,), (2, 4, 5), (4, 6)])
+def test_a_mask_of_another_shape_stays_as_it_is(wanted):
+    mask = numbers(4, 5)
+
+    assert fitted(mask, wanted) is mask
 
 
 # ---- what their values mean

@@ -90,6 +90,14 @@ def test_strokes_leave_what_is_not_labelled_to_be_ignored(tmp_path):
     assert labels == {"background": 0, "cell": 1, "gland": 2, "ignore": 3}
 
 
+def test_a_single_slice_is_written_with_the_mask_of_its_plane(tmp_path):
+    labels = mask(5, 6)
+
+    folder = export_nnunet(tmp_path / "a", [(image("a", 1, 5, 6, axes="ZYX"), labels)], CLASSES)
+
+    np.testing.assert_array_equal(load(folder / "labelsTr/a.nii.gz")[0], labels)
+
+
 def test_each_time_is_a_case(tmp_path):
     film, masks = image("film", 2, 5, 6, axes="TYX"), mask(2, 5, 6)
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from napari_unet.config import BACKGROUND
+from napari_unet.export import export_labels
 from napari_unet.io import as_image
-from napari_unet.masks import Mapping
+from napari_unet.masks import Mapping, read_mask
 from napari_unet.run import BadInput
 from napari_unet.teaching import make_training_set
 
@@ -102,3 +104,25 @@ def test_a_single_slice_that_has_a_place_is_a_plane():
     training_set, _ = make_training_set([(image, mask)])
 
     assert training_set.ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "suffixes"),
+    [
+        ("ZYX", (1, 40, 50), "tif ome.tif png npy zarr nii.gz nrrd seg.nrrd"),
+        ("YX", (40, 50), "tif ome.tif png npy zarr nii.gz nrrd seg.nrrd"),
+        ("TYX", (3, 40, 50), "tif ome.tif npy zarr nii.gz"),
+    ],
+)
+def test_a_mask_that_we_write_goes_in_again_as_it_is(tmp_path, axes, shape, suffixes):
+    for library in ("nibabel", "nrrd"):
+        pytest.importorskip(library)
+    mask = np.random.default_rng(0).integers(0, 3, shape).astype(np.uint8)
+    image = as_image(np.zeros(shape, np.uint8), axes)
+
+    for suffix in suffixes.split():
+        back = read_mask(export_labels(tmp_path / f"a.{suffix}", mask, image))
+        training_set, _ = make_training_set([(image, back)])
+
+        found = np.stack([item.annotation for item in training_set.items]).reshape(shape)
+        np.testing.assert_array_equal(np.where(found == BACKGROUND, 0, found), mask, suffix)

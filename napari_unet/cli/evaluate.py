@@ -23,13 +23,14 @@ def add_evaluate(commands: Any) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from napari_unet.io import stem
-    from napari_unet.masks import affine_of, read_masks, understand
+    from napari_unet.masks import affine_of, fitted, read_masks, understand
     from napari_unet.metrics import dense_confusion, dice_of, iou_of
 
     paths = matched(arguments.predicted, arguments.true)
     given = said_meaning(arguments)
     found = read_masks([p for p, _ in paths])
     truth = read_masks([t for _, t in paths], affines=[affine_of(p) for p, _ in paths])
+    found = [fitted(a, b.shape) for a, b in zip(found, truth, strict=True)]
     for (path, true), a, b in zip(paths, found, truth, strict=True):
         if a.shape != b.shape:
             raise BadInput(

@@ -15,7 +15,7 @@ from napari_unet.config import BACKGROUND, UNLABELLED, SegClass
 from napari_unet.export.content import Content, make_content
 from napari_unet.export.nifti import write_nifti, write_nifti_image
 from napari_unet.io import Image, plain_name, read_image, stem
-from napari_unet.masks import read_mask
+from napari_unet.masks import fitted, read_mask
 from napari_unet.run import BadInput
 
 _ENDING = ".nii.gz"
@@ -76,6 +76,7 @@ def _cases(image: Image | str | Path, mask: Any) -> Iterator[tuple[str, Image, n
     if labels.dtype.kind not in "biu":
         raise BadInput(f"The mask of {one.name} holds {labels.dtype}: give an integer mask.")
     labels = labels.astype(np.uint8) if labels.dtype.kind == "b" else labels
+    labels = fitted(labels, one.spatial_shape)
     if labels.shape != one.spatial_shape:
         raise BadInput(
             f"The mask of {one.name} has the shape {labels.shape}, the image "
