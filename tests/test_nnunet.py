@@ -118,6 +118,10 @@ def test_each_time_is_a_case(tmp_path):
         ([(image("a", 5, 6), mask(5, 6) + 1)], "holds the number 3, but there are 2 classes"),
         ([(image("a", 5, 6), mask(5, 6))] * 2, "Two images are called a: rename one"),
         (
+            [(image("a", 5, 6), mask(5, 6)), (image("b", 1, 32768), mask(1, 32768))],
+            "b has 32768 pixels along an axis, NIfTI ends at 32767: cut the image",
+        ),
+        (
             [(image("a", 5, 6), mask(5, 6)), (image("b", 3, 5, 6, axes="CYX"), mask(5, 6))],
             r"images of \[1, 3\] channels",
         ),

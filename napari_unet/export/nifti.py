@@ -15,7 +15,7 @@ from napari_unet.optional import optional
 from napari_unet.run import BadInput
 from napari_unet.units import PIXEL, factor
 
-_LONGEST = 32767  # of an axis of a NIfTI
+LONGEST = 32767  # of an axis of a NIfTI
 _COMMENT = 6  # the code of a text in a NIfTI's header
 _SCANNER = 1  # the code of coordinates as the scanner had them
 
@@ -77,10 +77,10 @@ def _with_z(data: np.ndarray, axes: str) -> np.ndarray:
 
 def check_nifti(path: Path, content: Content) -> None:
     """Refuse what is too long."""
-    if max(content.shape) > _LONGEST:
+    if max(content.shape) > LONGEST:
         raise BadInput(
             f"{path} cannot hold {max(content.shape)} pixels along an axis, NIfTI ends at "
-            f"{_LONGEST}: choose .zarr or .ome.tif."
+            f"{LONGEST}: choose .zarr or .ome.tif."
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from napari_unet.atomic import atomic_folder
 from napari_unet.config import BACKGROUND, UNLABELLED, SegClass
 from napari_unet.export.content import Content, make_content
-from napari_unet.export.nifti import write_nifti, write_nifti_image
+from napari_unet.export.nifti import LONGEST, write_nifti, write_nifti_image
 from napari_unet.io import Image, plain_name, read_image, stem
 from napari_unet.masks import fitted, read_mask
 from napari_unet.run import BadInput
@@ -45,6 +45,7 @@ def export_nnunet(
                 if case in cases:
                     raise BadInput(f"Two images are called {case}: rename one of them.")
                 cases.add(case)
+                _refuse_long(one.spatial_shape, case)
                 channels.add(one.n_channels)
                 meant = _meant(labels, len(classes), sparse, case)
                 _write_case(temporary, case, one, meant, classes)
@@ -89,6 +90,14 @@ def _cases(image: Image | str | Path, mask: Any) -> Iterator[tuple[str, Image, n
     for t in range(len(labels)):
         now = replace(one, data=one.data[:, t], axes=one.axes.replace("T", ""))
         yield f"{name}_t{t:04d}", now, labels[t]
+
+
+def _refuse_long(shape: tuple[int, ...], case: str) -> None:
+    if max(shape) > LONGEST:
+        raise BadInput(
+            f"{case} has {max(shape)} pixels along an axis, NIfTI ends at {LONGEST}: cut the image "
+            "and its mask into parts."
+        )
 
 
 def _meant(labels: np.ndarray, n: int, sparse: bool, case: str) -> np.ndarray:
