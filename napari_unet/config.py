@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -43,12 +44,16 @@ class SegClass(Frozen):
     )
 
 
-def class_table(names: int | list[str]) -> tuple[SegClass, ...]:
-    """The classes 1..N from their number or their names, coloured for colour-blind eyes."""
+def class_table(names: int | Sequence[str | SegClass]) -> tuple[SegClass, ...]:
+    """The classes 1..N from their number or their names, coloured for colour-blind eyes.
+
+    What is a class already stays as it is.
+    """
     if isinstance(names, int):
         names = ["foreground"] if names == 1 else [f"class {i}" for i in range(1, names + 1)]
     return tuple(
-        SegClass(name=name, color=PALETTE[i % len(PALETTE)]) for i, name in enumerate(names)
+        name if isinstance(name, SegClass) else SegClass(name=name, color=PALETTE[i % len(PALETTE)])
+        for i, name in enumerate(names)
     )
 
 

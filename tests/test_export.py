@@ -260,6 +260,21 @@ def test_objects_need_no_classes(tmp_path):
     assert found == [{"objectType": "detection", "name": n} for n in ("7", "9")]
 
 
+def test_names_of_classes_are_enough(tmp_path):
+    mask = np.array([[0, 1, 2]])
+
+    named, known = (
+        export_labels(tmp_path / f"{name}.geojson", mask, classes=classes).read_text()
+        for name, classes in (
+            ("named", ["nucleus", "gland"]),
+            ("known", class_table(["nucleus", "gland"])),
+        )
+    )
+
+    assert "nucleus" in named
+    assert named == known
+
+
 @pytest.mark.parametrize(("highest", "kind"), [(254, "annotation"), (255, "detection")])
 def test_more_numbers_than_there_can_be_classes_are_objects(tmp_path, highest, kind):
     path = export_labels(tmp_path / "a.geojson", np.array([[1, 0, highest]]))

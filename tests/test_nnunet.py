@@ -134,6 +134,17 @@ def test_what_nnunet_would_not_take_is_refused_and_leaves_nothing(tmp_path, pair
     assert not list(tmp_path.iterdir())
 
 
+def test_names_of_classes_are_enough(tmp_path):
+    pairs = [(image("a", 5, 6), mask(5, 6))]
+
+    named, known = (
+        export_nnunet(tmp_path / name, pairs, classes)
+        for name, classes in (("named", ["cell", "gland"]), ("known", CLASSES))
+    )
+
+    assert (named / "dataset.json").read_text() == (known / "dataset.json").read_text()
+
+
 def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):
     pairs = [(image("a", 20, 30), mask(20, 30))]
     folder = export_nnunet(tmp_path / "out", pairs, CLASSES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def export_labels(
     path: str | Path,
     mask: Any,
     like: Any = None,
-    classes: tuple[SegClass, ...] | None = None,
+    classes: Sequence[str | SegClass] | None = None,
     overwrite: bool = False,
     objects: Any = None,
 ) -> Path:

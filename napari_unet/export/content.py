@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def make_content(
     path: Path,
     mask: Any,
     like: Any,
-    classes: tuple[SegClass, ...] | None,
+    classes: Sequence[str | SegClass] | None,
     objects: Any,
 ) -> Content:
     """Check what is to be written and gather what is known of it."""
@@ -98,7 +98,7 @@ def make_content(
         axes,
         mask=mask,
         objects=objects,
-        classes=classes or (),
+        classes=class_table(classes or ()),
         highest=highest,
     )
     return _like(content, like)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.atomic import atomic_folder
-from napari_unet.config import BACKGROUND, UNLABELLED, SegClass
+from napari_unet.config import BACKGROUND, UNLABELLED, SegClass, class_table
 from napari_unet.export.content import Content, make_content
 from napari_unet.export.nifti import LONGEST, write_nifti, write_nifti_image
 from napari_unet.io import Image, plain_name, read_image, stem
@@ -26,7 +26,7 @@ Pair = tuple[Image | str | Path, Any]
 def export_nnunet(
     folder: str | Path,
     pairs: Iterable[Pair],
-    classes: tuple[SegClass, ...],
+    classes: Sequence[str | SegClass],
     sparse: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -36,6 +36,7 @@ def export_nnunet(
     labelled becomes nnU-Net's "ignore". Time points become cases of their own.
     """
     folder, channels, cases = Path(folder), set(), set()
+    table = class_table(classes)
     _refuse_others(folder)
     with atomic_folder(folder, overwrite) as temporary:
         for name in ("imagesTr", "labelsTr"):
@@ -47,14 +48,14 @@ def export_nnunet(
                 cases.add(case)
                 _refuse_long(one.spatial_shape, case)
                 channels.add(one.n_channels)
-                meant = _meant(labels, len(classes), sparse, case)
-                _write_case(temporary, case, one, meant, classes)
+                meant = _meant(labels, len(table), sparse, case)
+                _write_case(temporary, case, one, meant, table)
         if len(channels) != 1:
             raise BadInput(
                 f"{folder} would hold images of {sorted(channels)} channels: "
                 "give one image or more, all with as many channels."
             )
-        text = json.dumps(_dataset(channels.pop(), classes, sparse, len(cases)), indent=1)
+        text = json.dumps(_dataset(channels.pop(), table, sparse, len(cases)), indent=1)
         (temporary / "dataset.json").write_text(text, encoding="utf-8")
     return folder
 
