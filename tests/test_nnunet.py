@@ -145,6 +145,24 @@ def test_names_of_classes_are_enough(tmp_path):
     assert (named / "dataset.json").read_text() == (known / "dataset.json").read_text()
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["cell", "background"], "A class is called background, which nnU-Net keeps for itself"),
+        (["ignore", "cell"], "A class is called ignore, which nnU-Net keeps for itself: rename it"),
+        (["cell", "gland", "cell"], "2 classes are called cell: rename all but one"),
+    ],
+)
+def test_names_that_nnunet_could_not_tell_apart_are_refused(tmp_path, names, sentence, sparse):
+    pairs = [(image("a", 5, 6), mask(5, 6))]
+
+    with pytest.raises(BadInput, match=sentence):
+        export_nnunet(tmp_path / "a", pairs, names, sparse=sparse)
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):
     pairs = [(image("a", 20, 30), mask(20, 30))]
     folder = export_nnunet(tmp_path / "out", pairs, CLASSES)

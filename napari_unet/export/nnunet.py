@@ -37,6 +37,7 @@ def export_nnunet(
     """
     folder, channels, cases = Path(folder), set(), set()
     table = class_table(classes)
+    _refuse_names([item.name for item in table])
     _refuse_others(folder)
     with atomic_folder(folder, overwrite) as temporary:
         for name in ("imagesTr", "labelsTr"):
@@ -58,6 +59,15 @@ def export_nnunet(
         text = json.dumps(_dataset(channels.pop(), table, sparse, len(cases)), indent=1)
         (temporary / "dataset.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def _refuse_names(names: list[str]) -> None:
+    """A description gives each name one number, and two of the names are nnU-Net's own."""
+    for name in names:
+        if name in ("background", "ignore"):
+            raise BadInput(f"A class is called {name}, which nnU-Net keeps for itself: rename it.")
+        if names.count(name) > 1:
+            raise BadInput(f"{names.count(name)} classes are called {name}: rename all but one.")
 
 
 def _refuse_others(folder: Path) -> None:
