@@ -134,6 +134,21 @@ def test_what_nnunet_would_not_take_is_refused_and_leaves_nothing(tmp_path, pair
     assert not list(tmp_path.iterdir())
 
 
+def test_images_of_one_file_name_have_names_of_their_own(tmp_path):
+    files = [tmp_path / day / "img.tif" for day in ("day1", "day2")]
+    pairs = [
+        (image(name, 5, 6, path=file), mask(5, 6))
+        for name, file in zip(("img", "img 2"), files, strict=True)
+    ]
+
+    folder = export_nnunet(tmp_path / "a", pairs, CLASSES)
+
+    assert [file.name for file in sorted(folder.glob("labelsTr/*"))] == [
+        "img.nii.gz",
+        "img_2.nii.gz",
+    ]
+
+
 def test_names_of_classes_are_enough(tmp_path):
     pairs = [(image("a", 5, 6), mask(5, 6))]
 

@@ -14,7 +14,7 @@ from napari_unet.atomic import atomic_folder
 from napari_unet.config import BACKGROUND, UNLABELLED, SegClass, class_table
 from napari_unet.export.content import Content, make_content
 from napari_unet.export.nifti import LONGEST, write_nifti, write_nifti_image
-from napari_unet.io import Image, plain_name, read_image, stem
+from napari_unet.io import Image, plain_name, read_image
 from napari_unet.masks import fitted, read_mask
 from napari_unet.run import BadInput
 
@@ -94,7 +94,7 @@ def _cases(image: Image | str | Path, mask: Any) -> Iterator[tuple[str, Image, n
             f"The mask of {one.name} has the shape {labels.shape}, the image "
             f"{one.spatial_shape}: give the mask of this image."
         )
-    name = plain_name(stem(one.path) if one.path else one.name).replace(" ", "_")
+    name = plain_name(one.name).replace(" ", "_")
     if "T" not in one.axes:
         yield name, one, labels
         return
