@@ -4,6 +4,7 @@ library.
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import lzma
 import shutil
@@ -11,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path, PurePosixPath
 
 import safetensors
@@ -47,6 +49,8 @@ from napari_unet.run import BadInput
 
 HEADER_BYTES = 2**20  # of safetensors, before the weights; ours takes a few kilobytes
 KEPT_VERSIONS = 10
+SQUEEZE = 20  # times: no trained weights pack to less than that
+LZMA_BYTES = 2**28  # that unpacking LZMA may take beside what it unpacks
 FOREIGN = ("rdf.yaml", "bioimageio.yaml", "model.yaml")  # what describes a bioimage.io package
 
 Layout = dict[str, tuple[torch.Size, torch.dtype]]
@@ -308,11 +312,38 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> byte
     """A file of a zip, of which no more is unpacked than it may hold, whatever its size claims."""
     if name not in archive.namelist():
         raise BadInput(f"{path} has no {name}; get the model again from where it came.")
-    with archive.open(name) as file:
-        data = file.read(min(limit, archive.getinfo(name).file_size) + 1)
-    if len(data) > limit:
+    info = archive.getinfo(name)
+    most = min(limit, max(CARD_BYTES, SQUEEZE * info.compress_size))  # a card may claim a huge net
+    if info.file_size > most or info.compress_size > min(2 * most, path.stat().st_size):
         raise BadInput(f"{path} holds a {name} too large to be one; do not trust it.")
+    return _unpacked(archive, info)
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """What a file of a zip holds; `zipfile` itself bounds that only where it is deflated."""
+    as_it_lies = copy(info)
+    as_it_lies.compress_type, as_it_lies.file_size = zipfile.ZIP_STORED, info.compress_size
+    del as_it_lies.CRC  # which is that of what is unpacked
+    with archive.open(as_it_lies) as file:
+        packed = file.read()
+    data = _unpack(packed, info.compress_type, info.file_size + 1)
+    if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile(info.filename)
     return data
+
+
+def _unpack(packed: bytes, packing: int, n: int) -> bytes:
+    """So many bytes of what is packed, and no more, whatever there is."""
+    if packing == zipfile.ZIP_STORED:
+        return packed
+    if packing == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, n)
+    if packing == zipfile.ZIP_BZIP2:
+        return bz2.BZ2Decompressor().decompress(packed, n)
+    if packing == zipfile.ZIP_LZMA:  # as a file of its own: properties, unknown size, the rest
+        alone = packed[4:9] + b"\xff" * 8 + packed[9:]
+        return lzma.LZMADecompressor(lzma.FORMAT_ALONE, LZMA_BYTES).decompress(alone, n)
+    raise zipfile.BadZipFile(f"packing {packing}")
 
 
 def import_model(path: str | Path, name: str | None = None, numbered: bool = False) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 import zipfile
 
 import pytest
@@ -240,13 +241,47 @@ def test_a_zip_made_by_hand_around_the_folder_works(tmp_path):
     assert same(load_model(hand_made), make())
 
 
-def test_a_compressed_zip_works(tmp_path):
+@pytest.mark.parametrize(
+    "packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_zip_works_however_it_is_packed(packing, tmp_path):
     folder = make().save(tmp_path / "model")
-    with zipfile.ZipFile(tmp_path / "small.zip", "w", zipfile.ZIP_LZMA) as archive:
+    with zipfile.ZipFile(tmp_path / "small.zip", "w", packing) as archive:
         for file in folder.iterdir():
             archive.write(file, file.name)
 
     assert same(load_model(tmp_path / "small.zip"), make())
+
+
+def peak_of_refusing(path, sentence: str) -> int:
+    tracemalloc.start()
+    with pytest.raises(BadInput, match=sentence):
+        load_model(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    ("claim", "sentence"), [(2**26, "too large to be one"), (1000, "nor a sound zip")]
+)
+def test_a_bomb_is_unpacked_no_further_than_it_may_be(packing, claim, sentence, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", packing) as archive:
+        archive.writestr("model.json", bytes(2**26))
+        archive.getinfo("model.json").file_size = claim
+
+    assert peak_of_refusing(tmp_path / "bomb.zip", sentence) < 2**25
+
+
+def test_weights_that_claim_to_be_packed_by_a_thousand_are_not_unpacked(tmp_path):
+    card = make().card
+    huge = card.model_copy(update={"net": card.net.model_copy(update={"width": 512, "depth": 8})})
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.json", huge.model_dump_json())
+        archive.writestr("weights.safetensors", bytes(2**26))
+
+    assert peak_of_refusing(tmp_path / "bomb.zip", r"weights\.safetensors too large") < 2**25
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..\\x"])
