@@ -635,6 +635,65 @@ def test_of_a_set_of_ome_files_the_one_that_is_asked_for_is_read(tmp_path):
         assert raw.note == ""
 
 
+def ome_set(folder, axis: str, n: int) -> list:
+    """One image, of which each file holds the plane at one place along an axis."""
+    sizes = {"X": 30, "Y": 40, "Z": 1, "C": 1, "T": 1} | {axis: n}
+    said = " ".join(f'Size{a}="{size}"' for a, size in sizes.items())
+    planes = "".join(
+        f'<TiffData First{axis}="{i}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="f_{i}.ome.tif">urn:uuid:{i}</UUID></TiffData>'
+        for i in range(n)
+    )
+    files = [folder / f"f_{i}.ome.tif" for i in range(n)]
+    for i, file in enumerate(files):
+        about = (
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{i}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            f'DimensionOrder="XYCZT" {said} Type="uint8">{planes}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(file, picture() + i, description=about, metadata=None)
+    return files
+
+
+@pytest.mark.parametrize("axis", ["C", "Z", "T"])
+def test_a_set_of_ome_files_is_one_image(tmp_path, axis):
+    files = ome_set(tmp_path, axis, 5)
+
+    raw = read_raw(files[2])
+
+    assert (raw.axes, raw.note) == (f"{axis}YX", "")
+    np.testing.assert_array_equal(raw.data, [picture() + i for i in range(5)])
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("gone", [[0], [1, 2], [4]])
+def test_planes_whose_files_are_missing_are_told_of(tmp_path, monkeypatch, gone, lazy):
+    files = ome_set(tmp_path, "Z", 5)
+    for i in gone:
+        files[i].unlink()
+    if lazy:
+        monkeypatch.setattr(raw_room, "LAZY_BYTES", 100)
+
+    raw = read_raw(files[3])
+
+    assert raw.note == (
+        f"It lacks {len(gone)} of its 5 planes and has zeros there: all files of its set must lie "
+        "beside it."
+    )
+    assert [bool(np.asarray(plane).any()) for plane in raw.data] == [
+        i not in gone for i in range(5)
+    ]
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_channel_whose_file_is_missing_is_not_blank(tmp_path, gone):
+    files = ome_set(tmp_path, "C", 3)
+    files[gone].unlink()
+
+    with pytest.raises(BadInput, match=f"has nothing of channel {gone + 1} of 3.* into one folder"):
+        read_raw(files[(gone + 1) % 3])
+
+
 def test_further_images_in_one_ome_file_are_told_of(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
         for value in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import weakref
@@ -24,6 +25,7 @@ from napari_unet.formats.raw import (
     positive,
     squeezed,
 )
+from napari_unet.run import BadInput
 from napari_unet.units import full_name, in_one_unit
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -81,6 +83,7 @@ def read_tiff(path: Path, as_mask: bool) -> Raw:
         else:
             arrays = [series.asarray()]
         complaints.check()
+        notes = [_gaps(series, path)] if tiff.is_ome else []
         # Where white is 0 values stay as stored, as in other readers: a mask must not be inverted.
         colored = [_colors_only(array, series.axes, page, as_mask) for array in arrays]
         spacing, unit = _tiff_spacing(tiff, page, len(levels) > 1, tiff.series.index(series))
@@ -88,7 +91,9 @@ def read_tiff(path: Path, as_mask: bool) -> Raw:
     (data, axes), *coarser = colored
     axes = "".join(a if a in "TCZYXS" else UNNAMED for a in axes)
     lossy = int(page.compression) in _JPEG_IN_TIFF
-    note = f"The file holds {alike} images, of which the first is read." if alike > 1 else ""
+    if alike > 1:
+        notes.append(f"The file holds {alike} images, of which the first is read.")
+    note = " ".join(filter(None, notes))
     smaller = tuple(array for array, _ in coarser)
     return squeezed(Raw(data, axes, spacing, unit, lossy, coarser=smaller, note=note))
 
@@ -105,12 +110,33 @@ def _is_in(series: Any, tiff: Any) -> bool:
 def _check_complete(series: Any) -> None:
     """Refuse a file that ends before its pixels do: it would open, and be empty at its end."""
     for page in (series.pages[0], series.pages[-1]):
-        if page is None:
+        if page is None:  # OME speaks of it, but it lies in no file that is there: see _gaps
             continue
         size = page.parent.filehandle.size
         ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
         if max(ends, default=0) > size:
             raise ValueError(f"it ends after {size} of {max(ends)} bytes")
+
+
+def _gaps(series: Any, path: Path) -> str:
+    """What to say of planes that OME speaks of and no file holds: tifffile makes them empty."""
+    there = np.array([page is not None for page in series.pages])
+    if there.all():
+        return ""
+    lead = len(series.shape) - len(series.keyframe.shape)
+    shape, channels = series.shape[:lead], series.axes[:lead].find("C")
+    if channels >= 0 and math.prod(shape) == len(there):
+        by_channel = np.moveaxis(there.reshape(shape), channels, 0).reshape(shape[channels], -1)
+        if not by_channel.any(axis=1).all():
+            first = int(by_channel.any(axis=1).argmin()) + 1
+            raise BadInput(
+                f"{path} has nothing of channel {first} of {shape[channels]}, which is said to lie "
+                "in another file: put all files of its set into one folder."
+            )
+    return (
+        f"It lacks {(~there).sum()} of its {len(there)} planes and has zeros there: all files of "
+        "its set must lie beside it."
+    )
 
 
 def largest_tile(path: Path) -> int:
