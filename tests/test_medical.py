@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,6 +63,29 @@ def test_nifti(tmp_path, suffix, dtype):
     np.testing.assert_array_equal(in_itk_order(image.affine), to_lps(nibabel.load(file).affine))
     lengths = np.linalg.norm(nibabel.load(file).affine[:3, :3], axis=0)
     np.testing.assert_allclose(image.spacing, lengths[::-1])
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("version", ["Nifti1", "Nifti2"])
+def test_nifti_of_both_versions_and_byte_orders(tmp_path, suffix, order, version):
+    header = getattr(nibabel, f"{version}Header")(endianness=order)
+    file = tmp_path / f"a.{suffix}"
+    nibabel.save(getattr(nibabel, f"{version}Image")(pixels(), OBLIQUE, header), file)
+
+    image = read_image(file)
+
+    np.testing.assert_array_equal(image.data[0], pixels().T)
+    np.testing.assert_array_equal(in_itk_order(image.affine), to_lps(nibabel.load(file).affine))
+
+
+def test_a_matrix_of_what_is_connected_is_no_image(tmp_path):
+    image = nibabel.Nifti2Image(pixels(), OBLIQUE)
+    image.header["intent_code"] = 3001  # that of CIFTI
+    nibabel.save(image, tmp_path / "a.dconn.nii")
+
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_image(tmp_path / "a.dconn.nii")
 
 
 def test_the_affine_of_a_nifti_comes_back_bit_for_bit(tmp_path):
@@ -401,7 +425,6 @@ def test_a_header_that_names_very_many_objects_is_read_back(tmp_path, suffix, ob
 @pytest.mark.parametrize("packing", ["gzip", "bzip2"])
 def test_a_bomb_is_unpacked_no_further_than_its_header_says(tmp_path, packing):
     import bz2
-    import tracemalloc
 
     bomb = bytes(2**27)
     packed = gzip.compress(bomb) if packing == "gzip" else bz2.compress(bomb)
@@ -415,6 +438,36 @@ def test_a_bomb_is_unpacked_no_further_than_its_header_says(tmp_path, packing):
 
     assert image.spatial_shape == (4, 4)
     assert peak < 2**25
+
+
+@pytest.mark.parametrize("begins", [2**25, 0])
+def test_what_is_appended_to_a_nifti_header_is_not_read(tmp_path, begins):
+    file = nifti_with_extension(tmp_path / "a.nii.gz", 2**25, begins)
+
+    tracemalloc.start()
+    image = read_image(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert np.array_equal(image.data[0], pixels().T) == bool(begins)  # 0 is right after the header
+    assert peak < 2**23
+
+
+def test_pixels_that_begin_far_from_their_header_are_not_looked_for(tmp_path):
+    file = nifti_with_extension(tmp_path / "a.nii.gz", 2**27, 2**27)
+
+    with pytest.raises(BadInput, match=r"a\.nii\.gz .* claims that pixels begin at byte 134217728"):
+        read_image(file)
+
+
+def nifti_with_extension(file, size: int, begins: int):
+    """Pixels after so many bytes of an extension, which the header may say to begin elsewhere."""
+    raw = bytearray(write_nifti(file.with_name("b.nii"), pixels()).read_bytes())
+    raw[108:112] = struct.pack("<f", begins)
+    raw[348:352] = b"\1\0\0\0"
+    extension = struct.pack("<2i", size - 352, 6) + bytes(size - 352 - 8)
+    file.write_bytes(gzip.compress(raw[:352] + extension + raw[352:]))
+    return file
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])

@@ -11,6 +11,7 @@ import numpy as np
 from napari_unet.atomic import atomic_file
 from napari_unet.export.content import Content
 from napari_unet.export.labels import labels_of
+from napari_unet.formats.medical import nifti_header
 from napari_unet.optional import optional
 from napari_unet.run import BadInput
 from napari_unet.units import PIXEL, factor
@@ -106,10 +107,9 @@ def _source_header(nibabel: Any, content: Content) -> Any:
     if path is None or not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
     try:
-        stored = nibabel.load(path).header
-    except (OSError, nibabel.filebasedimages.ImageFileError):  # moved away since, or replaced
+        stored = nifti_header(nibabel, path)
+    except (OSError, EOFError, ValueError):  # moved away since, or replaced
         return None
     header = nibabel.Nifti1Header.from_header(stored, check=False)
-    header.extensions.clear()
     header["cal_min"] = header["cal_max"] = 0
     return header

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import io
 import logging
 import re
@@ -23,6 +24,9 @@ NIFTI = (".nii", ".nii.gz")
 NRRD = (".nrrd", ".nhdr")
 NRRD_MAGIC = b"NRRD"
 
+_NIFTI_BYTES = 540  # of the longer kind of header
+_CIFTI = range(3000, 3100)  # intents of what is no image: matrices of how parts of a brain connect
+_FAR = 2**26  # bytes: before that pixels begin, whatever lies between a header and them
 _WHOLE_BYTES = 4 * 2**30  # of what is compressed as one piece, and so has to be unpacked as one
 _SQUEEZE = 1032  # times: smaller than that, deflate makes nothing
 _HEADER = 2**26  # bytes in which an NRRD header ends; one that names 200,000 objects does
@@ -56,20 +60,19 @@ def read_nifti(path: Path) -> Raw:
     nibabel = optional("nibabel", f"{path} is NIfTI and")
     try:
         with _quiet(nibabel.imageglobals.logger):
-            image = nibabel.load(path)
+            header = nifti_header(nibabel, path)
+            proxy = nibabel.arrayproxy.ArrayProxy(str(path), header)
     except (
-        nibabel.filebasedimages.ImageFileError,
         nibabel.spatialimages.HeaderDataError,
         nibabel.wrapstruct.WrapStructError,
     ) as error:
         raise ValueError(str(error)) from error
-    if not isinstance(image, nibabel.Nifti1Pair):
-        raise ValueError("it is no NIfTI")
-    stored, proxy = _Turned(image.dataobj), image.dataobj
+    stored, packed = _Turned(proxy), _is_packed(path)
     check_size(stored.shape, stored.dtype)
-    packed = path.name.lower().endswith(".gz")
+    if proxy.offset > _FAR:
+        raise ValueError(f"its header claims that pixels begin at byte {proxy.offset}")
     n, size = n_bytes(proxy.shape, proxy.dtype), path.stat().st_size
-    _check_holds(n, size * _SQUEEZE if packed else size - int(proxy.offset))
+    _check_holds(n, size * (_SQUEEZE if packed else 1) - int(proxy.offset))
     if packed:
         _check_unpacks(path, n)
     data: Any = stored
@@ -77,7 +80,24 @@ def read_nifti(path: Path) -> Raw:
         data = lazy_array(stored, path)
     axes = "CTZYX"[-len(proxy.shape) :] + ("S" if stored.colors else "")
     raw = Raw(np.asarray(data) if data is stored else data, axes)
-    return _nifti_placed(_without_ones(raw), image)
+    return _nifti_placed(_without_ones(raw), header)
+
+
+def nifti_header(nibabel: Any, path: Path) -> Any:
+    """The header alone: extensions of it may be of any size, and nothing here needs them."""
+    with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
+        start = file.read(_NIFTI_BYTES)
+    if nibabel.Nifti1Header.may_contain_header(start):
+        return nibabel.Nifti1Header(start[: nibabel.Nifti1Header.sizeof_hdr])
+    if nibabel.Nifti2Header.may_contain_header(start):
+        header = nibabel.Nifti2Header(start)
+        if int(header["intent_code"]) not in _CIFTI:
+            return header
+    raise ValueError("it is no NIfTI")
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
 
 
 @contextmanager
@@ -90,15 +110,15 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
         logger.handlers = handlers
 
 
-def _nifti_placed(raw: Raw, image: Any) -> Raw:
-    unit = full_name(image.header.get_xyzt_units()[0])
+def _nifti_placed(raw: Raw, header: Any) -> Raw:
+    unit = full_name(header.get_xyzt_units()[0])
     scale = 1.0 if unit == PIXEL else factor(unit, "millimeter")  # as others take it
-    matrix = turned(np.asarray(image.affine, float), _RAS)
+    matrix = turned(np.asarray(header.get_best_affine(), float), _RAS)
     if scale != 1:
         matrix[:3] *= scale
-    if len(image.shape) > 2 and _is_sound(matrix):
+    if len(header.get_data_shape()) > 2 and _is_sound(matrix):
         return placed(raw, matrix)
-    zooms = dict(zip("XYZ", (float(z) * scale for z in image.header.get_zooms()), strict=False))
+    zooms = dict(zip("XYZ", (float(z) * scale for z in header.get_zooms()), strict=False))
     return Raw(raw.data, raw.axes, positive(zooms), "millimeter")
 
 
