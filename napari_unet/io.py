@@ -196,7 +196,7 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
     shape = tuple(int(n) for n in data.shape)
     check_array(shape, data.dtype.kind, where)
     source = resolve_axes(shape, raw.axes, axes, where)
-    note = raw.note
+    note = f"{raw.note} {_unsaid(raw, dict(zip(source, shape, strict=True)))}".strip()
     guessed = axes is None and raw.axes is None and source.endswith("YXC")
     if guessed and shape[-1] == 4 and data.dtype == np.uint8:
         data = data[..., :3]
@@ -214,6 +214,15 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
         coarser=tuple(plain(channels_first(level, source)) for level in raw.coarser),
         note=note,
     )
+
+
+def _unsaid(raw: Raw, sizes: dict[str, int]) -> str:
+    """What to say where a file gives the size of pixels along some axes only."""
+    unsaid = [a for a in "ZYX" if sizes.get(a, 1) > 1 and a not in raw.spacing]
+    if not unsaid or raw.unit == PIXEL or not any(a in raw.spacing for a in sizes):
+        return ""
+    what = "distance of its slices" if unsaid == ["Z"] else f"pixel size along {', '.join(unsaid)}"
+    return f"The {what} is not said: 1 {raw.unit} is taken."
 
 
 def channels_first(data: Any, axes: str) -> Any:

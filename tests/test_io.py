@@ -145,6 +145,27 @@ def test_an_image_file_brings_its_name_axes_and_pixel_size(tmp_path):
     assert image.path == path
 
 
+@pytest.mark.parametrize(
+    ("said", "shape", "note"),
+    [
+        ("YX", (5, 40, 30), "The distance of its slices is not said: 1 micrometer is taken."),
+        ("ZX", (5, 40, 30), "The pixel size along Y is not said: 1 micrometer is taken."),
+        ("ZYX", (5, 40, 30), ""),
+        ("YX", (1, 40, 30), ""),
+        ("", (5, 40, 30), ""),
+    ],
+)
+def test_a_size_that_is_taken_for_granted_is_told(tmp_path, said, shape, note):
+    metadata = {"axes": "ZYX"} | {f"PhysicalSize{a}": 0.1 for a in said}
+    tifffile.imwrite(tmp_path / "a.ome.tif", numbers(*shape), metadata=metadata)
+
+    image = read_image(tmp_path / "a.ome.tif")
+
+    known = [0.1 if a in said else 1 for a in image.axes[1:]]
+    assert (image.spacing, image.note) == (tuple(known), note)
+    assert note in image.describe()
+
+
 @pytest.mark.parametrize("suffix", ["tif", "npy"])
 def test_an_unclear_file_is_refused_until_its_axes_are_given(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
