@@ -46,7 +46,8 @@ class Image:
     path: Path | None = None
     affine: Affine | None = None
     coarser: tuple[Any, ...] = ()  # the same, each level of a pyramid smaller
-    note: str = ""  # a sentence about what was not read
+    note: str = ""  # what the user should read, such as what else the file holds
+    offset: tuple[float, ...] = ()  # where its first pixel lies, in its unit; none if it does at 0
 
     def __post_init__(self) -> None:
         space = "".join(a for a in self.axes if a in "ZYX")
@@ -203,6 +204,7 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
         note = f"{note} Its fourth channel is left out as transparency; else give its axes.".strip()
     kept = "C" + "".join(a for a in ORDER[1:] if a in source)
     spacing = tuple(raw.spacing.get(a, 1.0) for a in kept if a in "ZYX")
+    offset = tuple(raw.offset.get(a, 0.0) for a in kept if a in "ZYX")
     return Image(
         plain(channels_first(data, source)),
         kept,
@@ -213,6 +215,7 @@ def _image(raw: Raw, axes: str | None, name: str, where: str) -> Image:
         affine=raw.affine,
         coarser=tuple(plain(channels_first(level, source)) for level in raw.coarser),
         note=note,
+        offset=offset if any(offset) else (),
     )
 
 

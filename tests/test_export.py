@@ -97,6 +97,24 @@ def test_axes_and_pixel_size_are_those_of_the_image(tmp_path, suffix):
     assert (back.axes, back.spacing, back.unit) == ("CZYX", (2.0, 0.5, 0.25), "micrometer")
 
 
+@pytest.mark.parametrize("export", [export_labels, export_probabilities])
+def test_a_zarr_lies_where_its_image_does(tmp_path, export):
+    like = replace(image(5, 1100, 40), offset=(0.0, 10.5, -3.25))
+    shape = (5, 1100, 40) if export is export_labels else (1, 5, 1100, 40)
+
+    path = export(tmp_path / "a.zarr", np.zeros(shape, np.uint8), like)
+
+    assert read_image(path).offset == like.offset
+    (about,) = zarr.open_group(path, mode="r").attrs["multiscales"]
+    assert len(about["datasets"]) > 1
+    for level in about["datasets"]:  # each has kept the first pixel
+        _, move = level["coordinateTransformations"]
+        assert move == {
+            "type": "translation",
+            "translation": [0.0] * (len(shape) - 2) + [10.5, -3.25],
+        }
+
+
 @pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
 @pytest.mark.parametrize(("unit", "named"), [("nm", "nanometer"), ("centimeter", "centimeter")])
 def test_a_unit_comes_back_by_its_full_name(tmp_path, suffix, unit, named):

@@ -463,6 +463,71 @@ def test_ome_zarr_takes_the_full_resolution(tmp_path, version, inner):
     assert raw.unit == "micrometer"
 
 
+def ome_group(group, axes: str, *transforms, unit: str = "micrometer", **of_all):
+    """Make a group an image of one level."""
+    group.create_array("a", data=picture("uint8", (2,) * (len(axes) - 2) + (40, 30)))
+    units = {a: {"type": "space", "unit": unit} if a in "zyx" else {} for a in axes}
+    group.attrs["multiscales"] = [
+        {
+            "axes": [{"name": a} | about for a, about in units.items()],
+            "datasets": [{"path": "a", "coordinateTransformations": list(transforms)}],
+        }
+        | of_all
+    ]
+
+
+def test_ome_zarr_says_where_it_lies(tmp_path):
+    ome_group(
+        zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2),
+        "czyx",
+        {"type": "scale", "scale": [1, 3, 0.5, 0.25]},
+        {"type": "translation", "translation": [0, 9, 10, -20]},
+        coordinateTransformations=[
+            {"type": "scale", "scale": [1, 1, 2, 2]},
+            {"type": "translation", "translation": [0, 0, 1, 1]},
+        ],
+    )
+
+    raw = read_raw(tmp_path / "a.zarr")
+
+    assert raw.spacing == {"Z": 3, "Y": 1, "X": 0.5}
+    assert raw.offset == {"Z": 9, "Y": 21, "X": -39}
+
+
+def test_where_an_ome_zarr_lies_is_in_the_unit_of_its_pixels(tmp_path):
+    path = tmp_path / "a.zarr"
+    ome_group(
+        zarr.open_group(path, mode="w", zarr_format=2),
+        "yx",
+        {"type": "scale", "scale": [500, 0.5]},
+        {"type": "translation", "translation": [7000, 7]},
+    )
+    about = zarr.open_group(path).attrs["multiscales"]
+    about[0]["axes"][0]["unit"] = "nanometer"
+    zarr.open_group(path).attrs["multiscales"] = about
+
+    raw = read_raw(path)
+
+    assert (raw.unit, raw.spacing["Y"]) == ("micrometer", pytest.approx(0.5))
+    assert raw.offset == pytest.approx({"Y": 7, "X": 7})
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_further_images_in_one_zarr_are_told_of(tmp_path, version):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    for name in ("0", "1", "2"):
+        ome_group(root.create_group(name), "yx", {"type": "scale", "scale": [1, 1]})
+    root.create_group("OME")
+
+    raw = read_raw(tmp_path / "a.zarr")
+
+    following = tmp_path / "a.zarr" / "1"
+    assert raw.note == (
+        f"The file holds 3 images, of which the first is read; the next is {following}."
+    )
+    assert read_raw(following).note == ""
+
+
 def test_zarr_group_of_one_array_is_that_array(tmp_path):
     zarr.open_group(tmp_path / "a.zarr", mode="w").create_array("only", data=picture())
 

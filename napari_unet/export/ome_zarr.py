@@ -83,10 +83,12 @@ def _multiscale(content: Content, path: Path, levels: int) -> dict[str, Any]:
 def _dataset(content: Content, level: int) -> dict[str, Any]:
     sizes = dict(zip(content.space, content.steps, strict=True))
     scale = [sizes.get(a, 1.0) * (2**level if a in "YX" else 1) for a in content.axes]
-    return {
-        "path": str(level),
-        "coordinateTransformations": [{"type": "scale", "scale": [float(s) for s in scale]}],
-    }
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": [float(s) for s in scale]}]
+    if content.image and content.image.offset:  # of all levels: each keeps the first pixel
+        moves = dict(zip(content.space, content.image.offset, strict=True))
+        along = [moves.get(a, 0.0) for a in content.axes]
+        steps.append({"type": "translation", "translation": along})
+    return {"path": str(level), "coordinateTransformations": steps}
 
 
 def _image_label(labels: list[Label]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ class _Found:
     levels: tuple[Any, ...]
     axes: str | None
     scale: Sequence[float] = ()
+    offset: Sequence[float] = ()
     units: dict[str, str] = field(default_factory=dict)  # by axis
+    note: str = ""
 
 
 def read_zarr(path: Path, as_mask: bool) -> Raw:
@@ -53,8 +55,12 @@ def read_zarr(path: Path, as_mask: bool) -> Raw:
         raise BadInput(f"{path} holds no pixels, all its chunks are missing: get a fresh copy.")
     sizes = positive(dict(zip(found.axes or "", found.scale, strict=False)))
     spacing, unit = in_one_unit({a: n for a, n in sizes.items() if a in "ZYX"}, found.units)
+    moves = {a: n for a, n in zip(found.axes or "", found.offset, strict=False) if math.isfinite(n)}
+    into = {a: n / sizes[a] for a, n in spacing.items()}  # that one unit
+    offset = {a: moves[a] * times for a, times in into.items() if a in moves}
     data, *coarser = (lazy_array(level, path) for level in found.levels)
-    return squeezed(Raw(data, found.axes, spacing, unit, coarser=tuple(coarser)))
+    raw = Raw(data, found.axes, spacing, unit, offset=offset, note=found.note)
+    return squeezed(replace(raw, coarser=tuple(coarser)))
 
 
 def _in_zarr(node: Any, path: Path) -> _Found:
@@ -69,9 +75,21 @@ def _in_zarr(node: Any, path: Path) -> _Found:
     if len(arrays) == 1:
         return _in_zarr(node[arrays[0]], path)
     if "0" in node and _multiscales(node["0"]) is not None:  # as bioformats2raw lays them out
-        return _in_zarr(node["0"], path)
+        return replace(_in_zarr(node["0"], path), note=_further(node, path))
     listed = ", ".join(arrays[:5]) or "none"
     raise BadInput(f"{path} is a group of several arrays or none ({listed}): give one of them.")
+
+
+def _further(node: Any, path: Path) -> str:
+    """What to say of the images beside the first."""
+    numbers = sorted(int(name) for name in node.group_keys() if name.isdecimal())
+    images = [n for n in numbers if str(n) in node and _multiscales(node[str(n)]) is not None]
+    if len(images) < 2:
+        return ""
+    return (
+        f"The file holds {len(images)} images, of which the first is read; "
+        f"the next is {path / str(images[1])}."
+    )
 
 
 def _refuse_plate(node: Any, path: Path) -> None:
@@ -96,15 +114,24 @@ def _levels(node: Any, scales: dict[str, Any]) -> _Found:
     axes = [a if isinstance(a, dict) else {"name": a} for a in scales.get("axes", [])]
     units = {str(a["name"]).upper(): a["unit"] for a in axes if "unit" in a}
     names = _letters([a["name"] for a in axes]) if axes else "TCZYX"  # as versions before 0.3 do
-    # What is said of one level comes before what is said of all of them.
-    steps = [t["scale"] for part in (scales["datasets"][0], scales) for t in _scalings(part)]
-    scale = [math.prod(step) for step in zip(*steps, strict=False)]
+    scale, offset = _placed(scales["datasets"][0], scales)
     levels = tuple(node[level["path"]] for level in scales["datasets"])
-    return _Found(levels, names, scale, units)
+    return _Found(levels, names, scale, offset, units)
 
 
-def _scalings(part: dict[str, Any]) -> list[dict[str, Any]]:
-    return [t for t in part.get("coordinateTransformations", []) if "scale" in t]
+def _placed(*parts: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """How far pixels are apart and where the first lies, as is said of a level and then of all."""
+    scale: list[float] = []
+    offset: list[float] = []
+    for step in (t for part in parts for t in part.get("coordinateTransformations", [])):
+        if "scale" in step:
+            times = [float(s) for s in step["scale"]]
+            scale = [a * b for a, b in zip(scale, times, strict=False)] if scale else times
+            offset = [a * b for a, b in zip(offset, times, strict=False)]
+        elif "translation" in step:
+            move = [float(s) for s in step["translation"]]
+            offset = [a + b for a, b in zip(offset, move, strict=False)] if offset else move
+    return scale, offset
 
 
 def _dimension_names(array: Any) -> str | None:

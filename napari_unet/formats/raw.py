@@ -48,6 +48,7 @@ class Raw:
     spacing: dict[str, float] = field(default_factory=dict)
     unit: str = "pixel"
     lossy: bool = False
+    offset: dict[str, float] = field(default_factory=dict)  # see io.Image
     affine: tuple[tuple[float, ...], ...] | None = None  # see io.Affine
     coarser: tuple[Any, ...] = ()  # the same, each level of a pyramid smaller
     note: str = ""  # a sentence the user should read, such as what else lies there
