@@ -111,7 +111,7 @@ def test_a_single_slice_that_has_a_place_is_a_plane():
     [
         ("ZYX", (1, 40, 50), "tif ome.tif png npy zarr nii.gz nrrd seg.nrrd"),
         ("YX", (40, 50), "tif ome.tif png npy zarr nii.gz nrrd seg.nrrd"),
-        ("TYX", (3, 40, 50), "tif ome.tif npy zarr nii.gz"),
+        ("TYX", (3, 40, 50), "tif ome.tif npy zarr nii.gz nrrd"),
     ],
 )
 def test_a_mask_that_we_write_goes_in_again_as_it_is(tmp_path, axes, shape, suffixes):

@@ -271,7 +271,8 @@ def _nrrd_placed(data: Any, header: dict[str, Any]) -> Raw:
         spatial = [i for i in range(n) if kinds[i] in _DOMAIN]
     else:
         spatial = list(range(n)) if n <= 3 and data.shape[-1] > 4 else []
-    letters = ["T" if i < len(kinds) and kinds[i] == "time" else "C" for i in range(n)]
+    names = [str(name) for name in header.get("labels", ())]  # where ours say it: see export.nrrd
+    letters = ["T" if "time" in (*kinds[i : i + 1], *names[i : i + 1]) else "C" for i in range(n)]
     for letter, i in zip("XYZ", spatial, strict=False):
         letters[i] = letter
     axes = "".join(reversed(letters)) if 2 <= len(spatial) <= 3 else None
