@@ -956,6 +956,54 @@ def test_a_damaged_mask_is_told_of(kept, tmp_path, capsys):
     assert "The mask of 'im 1' is damaged; segment it again." in capsys.readouterr().err
 
 
+def linked(root: Path, *names: str) -> Path:
+    """A project of images in these files, each of which has a mask."""
+    project = create_project(root / "linked.unet", class_table(["cell"]))
+    for n, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(root / name, disk(shift=n) * 200)
+        key = project.add(read_image(root / name))
+        made = MaskCard(model="m", classes=class_table(["nucleus"]))
+        project.keep_mask(key, disk(shift=n), made, "2026-01-02")
+    project.close()
+    return project.folder
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--out", "images"), "tif is the image itself; give another folder"),
+        (("--out", "images", "--painted"), "tif is the image itself; give another folder"),
+        (("--out", "set", "--format", "nnunet"), "set is a folder with an image in it; give"),
+    ],
+)
+def test_no_mask_is_written_over_an_image(options, said, tmp_path, monkeypatch, capsys):
+    folder = linked(tmp_path, "images/a.tif", "images/cell.tif", "set/imagesTr/b.tif")
+    project = open_project(folder)
+    project.paint(list(project.images)[1])
+    project.close()
+    before = {file: file.read_bytes() for file in tmp_path.glob("[is]*/**/*.tif")}
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["export", str(folder), "--overwrite", *options]) == 2
+
+    assert said in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.glob("[is]*/**/*.tif")} == before
+
+
+def test_masks_that_are_there_are_found_before_the_first_is_written(tmp_path, capsys):
+    folder, out = linked(tmp_path, "images/a.tif", "images/b.tif"), tmp_path / "out"
+    out.mkdir()
+    (out / "b.tif").write_bytes(b"mine")
+
+    assert main(["export", str(folder), "--out", str(out)]) == 2
+
+    assert "b.tif exists already; give --overwrite or another folder." in capsys.readouterr().err
+    assert [(f.name, f.read_bytes()) for f in out.iterdir()] == [("b.tif", b"mine")]
+    assert main(["export", str(folder), "--out", str(out), "--overwrite"]) == 0
+    assert read_mask(out / "b.tif").any()
+
+
 # --- what goes wrong in the middle ---
 
 

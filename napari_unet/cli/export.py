@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.parts import command, say
 from napari_unet.cli.predict import FORMATS
+from napari_unet.cli.targets import check_targets
 from napari_unet.run import BadInput
 
 if TYPE_CHECKING:
@@ -57,18 +58,21 @@ def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace
     from napari_unet.io import plain_name
 
     in_numbers = format_of(f".{arguments.format}").keeps_numbers
-    for key in keys:
+    names = [plain_name(project.images[key].name) for key in keys]
+    files = [arguments.out / f"{name}.{arguments.format}" for name in names]
+    check_targets(files, map(project.file, project.images), arguments.overwrite)
+    for key, file in zip(keys, files, strict=True):
         labels = _labels(project, key, arguments.painted)
         classes = _classes(project, key, arguments)
         if arguments.painted and not in_numbers:
             labels = np.where(labels == BACKGROUND, 0, labels)
-        file = arguments.out / f"{plain_name(project.images[key].name)}.{arguments.format}"
         export_labels(file, labels, project.read(key), classes, arguments.overwrite)
 
 
 def _write_dataset(project: Project, keys: list[str], arguments: argparse.Namespace) -> None:
     from napari_unet.export import export_nnunet
 
+    check_targets([arguments.out], map(project.file, project.images), arguments.overwrite)
     painted, classes = arguments.painted, _classes(project, keys[0], arguments)
     for key in keys:
         if [c.name for c in _classes(project, key, arguments)] != [c.name for c in classes]:

@@ -18,6 +18,7 @@ from napari_unet.cli.parts import (
     settings,
     stops_on_interrupt,
 )
+from napari_unet.cli.targets import check_targets
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
 from napari_unet.suffixes import MASKS
 
@@ -64,6 +65,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     refuse_twins(paths)
     one_file = _one_file(paths, arguments)
     outputs = [_outputs(path, arguments, one_file) for path in paths]
+    targets = [file for files in outputs for file in files.values()]
+    check_targets(targets, paths, arguments.overwrite)
     control, refused = Control(), 0
     with stops_on_interrupt(control), heap.kept():
         for path, files in zip(paths, outputs, strict=True):
@@ -132,7 +135,7 @@ def _images_of(path: Path) -> list[Path]:
 
 
 def _outputs(image: Path, arguments: argparse.Namespace, one_file: Path | None) -> dict[str, Path]:
-    """The files that will be written for an image; what is there already is refused."""
+    """The files that will be written for an image."""
     from napari_unet.export import format_of
     from napari_unet.io import stem
 
@@ -143,11 +146,6 @@ def _outputs(image: Path, arguments: argparse.Namespace, one_file: Path | None) 
         if getattr(arguments, what):
             # In folders of their own, or they would be taken for masks of other images.
             files[what] = out / what / f"{name}{kind.suffix if kind.floats else '.tif'}"
-    for file in files.values():
-        if file.exists() and file.samefile(image):
-            raise BadInput(f"{file} is the image itself; give another folder with --out.")
-        if file.exists() and not arguments.overwrite:
-            raise BadInput(f"{file} exists already; give --overwrite or another folder.")
     return files
 
 
