@@ -525,12 +525,15 @@ def _refuse_full(folder: Path) -> None:
         raise BadInput(f"{folder} is not empty; choose a new folder for the project.")
 
 
-def open_project(folder: Path) -> Project:
-    """Open a project; what is damaged is set aside and told of, the rest opens."""
+def open_project(folder: Path, mend: bool = True) -> Project:
+    """Open a project; what is damaged is set aside and told of, the rest opens.
+
+    Without `mend` it is only looked at: nothing in its folder changes, and others can open it.
+    """
     file = folder / PROJECT
     if not is_project(folder):
         raise BadInput(f"{folder} is no project: it has no {PROJECT}; choose a project's folder.")
-    lock = _locked(folder)
+    lock = _locked(folder) if mend else None
     problems: list[str] = []
     card = read_card(file, ProjectCard, problems, mend=lock is not None)
     if card is None:
@@ -543,7 +546,27 @@ def open_project(folder: Path) -> Project:
         if image is not None:
             project.images[place.name] = image
     project.images = dict(sorted(project.images.items(), key=lambda item: item[1].added))
+    _write_again(project)
     return project
+
+
+def _write_again(project: Project) -> None:
+    """What was set aside is written as it is known now, or it would be no project the next time."""
+    cards = {key: project._place(key) / IMAGE for key in project.images}
+    for key, file in {"": project.folder / PROJECT, **cards}.items():
+        if _is_gone(file):
+            project._mark(key, None)
+    with suppress(BadInput):  # it is tried again when something changes
+        project.save()
+
+
+def _is_gone(file: Path) -> bool:
+    """Whether a file is not there, and not only out of reach for a moment."""
+    try:
+        file.lstat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def _locked(folder: Path) -> FileLock | None:

@@ -130,7 +130,7 @@ def write_card(file: Path, card: ProjectCard | ImageCard) -> None:
 
 
 def read_card(file: Path, kind: type[C], problems: list[str], mend: bool) -> C | None:
-    """A card, or its backup; a damaged one is set aside."""
+    """A card, or its backup; with `mend` a damaged one is set aside."""
     for place in (file, file.with_suffix(BACKUP)):
         try:
             return _parsed(place, kind)
@@ -141,7 +141,8 @@ def read_card(file: Path, kind: type[C], problems: list[str], mend: bool) -> C |
         except (ValueError, RecursionError) as error:
             if isinstance(error, BadInput):
                 raise
-            problems.append(f"{place} is damaged; it is set aside.")
+            when = "" if mend else " when the project is opened in napari"
+            problems.append(f"{place} is damaged; it is set aside{when}.")
             if mend:
                 set_aside(place, file.parent)
     return None

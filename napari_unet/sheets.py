@@ -125,6 +125,7 @@ class Sheets:
         except _Damaged as error:
             if mend:
                 self._set_aside(file)
+            said = f"{error} It is set aside." if mend else str(error)
             for folder in sorted(self._stamped(), reverse=True):
                 with suppress(BadInput):
                     values = self._read(folder / file.name, place)
@@ -132,8 +133,8 @@ class Sheets:
                         with suppress(OSError):
                             _link(folder / file.name, file)
                     when = f"{_time_of(folder.name):%d %b %Y, %H:%M} UTC"
-                    return values, f"{error} It is set aside; what was there on {when} is used."
-            return None, f"{error} It is set aside; that part counts as not painted."
+                    return values, f"{said} What was there on {when} is used."
+            return None, f"{said} That part counts as not painted."
 
     def _set_aside(self, file: Path) -> None:
         aside = self.folder / DAMAGED / f"{_stamp()} {file.name}"

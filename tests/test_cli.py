@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -1002,6 +1003,59 @@ def test_masks_that_are_there_are_found_before_the_first_is_written(tmp_path, ca
     assert [(f.name, f.read_bytes()) for f in out.iterdir()] == [("b.tif", b"mine")]
     assert main(["export", str(folder), "--out", str(out), "--overwrite"]) == 0
     assert read_mask(out / "b.tif").any()
+
+
+def test_of_several_images_those_without_a_sound_mask_are_left_out(tmp_path, capsys):
+    folder, out = linked(tmp_path, "images/a.tif", "images/b.tif", "images/c.tif"), tmp_path / "out"
+    sorted(folder.glob("images/*/mask.tif"))[0].write_bytes(b"gone")
+
+    assert main(["export", str(folder), "--out", str(out)]) == 2
+
+    said = capsys.readouterr().err
+    assert "is damaged; segment it again." in said
+    assert said.endswith("1 of 3 images were left out, as said above.\n")
+    assert len(list(out.iterdir())) == 2
+
+
+def spoil(folder: Path) -> None:
+    """Make a project's own record unreadable, and take its backup away."""
+    (folder / "project.json").write_text('{"name": "p",')
+    (folder / "project.backup").unlink(missing_ok=True)
+
+
+def test_a_damaged_project_is_exported_as_far_as_it_goes_and_told_of(kept, tmp_path, capsys):
+    spoil(kept)
+
+    assert main(["export", str(kept), "--out", str(tmp_path / "out")]) == 0
+
+    said = capsys.readouterr().err
+    assert "project.json is damaged; it is set aside when the project is opened in napari." in said
+    assert "The names of the classes and the settings are lost; name them again." in said
+    assert read_mask(tmp_path / "out" / "im 1.tif").any()
+    assert (kept / "project.json").read_text() == '{"name": "p",'
+
+
+def test_painted_parts_that_are_damaged_are_told_of_and_the_rest_is_written(
+    kept, tmp_path, capsys
+):
+    next(kept.glob("images/*/labels/*.tif")).write_bytes(b"gone")
+
+    assert main(["export", str(kept), "--out", str(tmp_path / "out"), "--painted"]) == 0
+
+    assert "0000.0000.tif is damaged. " in capsys.readouterr().err
+    assert not list(kept.glob("images/*/damaged")), "the window sets it aside, and tells of it"
+
+
+def test_the_window_mends_a_damaged_project_and_tells_of_it(kept, monkeypatch):
+    told = []
+    window = SimpleNamespace(show_project=lambda folder: told.extend(open_project(folder).problems))
+    monkeypatch.setitem(sys.modules, "napari_unet.gui.column", window)
+    spoil(kept)
+
+    assert main(["open", str(kept)]) == 0
+
+    assert "project.json is damaged; it is set aside." in " ".join(told)
+    assert open_project(kept).problems == []
 
 
 # --- what goes wrong in the middle ---

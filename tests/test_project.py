@@ -417,6 +417,70 @@ def test_whatever_is_in_a_card_no_other_image_is_lost(project, folder, content):
     assert list((folder / IMAGES / keys[1]).rglob("*.tif")), "its strokes are still there"
 
 
+@pytest.mark.parametrize("backup", [False, True])
+def test_a_project_that_was_damaged_opens_ever_after(project, folder, backup):
+    key = project.add(as_image(picture(), name="made"))
+    project.save()
+    project.change(key, note="newest")
+    project.card = project.card.model_copy(update={"name": "newest"})
+    project.close()
+    (folder / "project.json").write_text('{"name": "newest",')
+    (folder / IMAGES / key / "image.json").write_text("{")
+    if not backup:
+        (folder / "project.backup").unlink()
+
+    first = open_project(folder)  # and killed before it was closed
+    second = open_project(folder)
+
+    assert len(first.problems) == (2 if backup else 3)
+    assert second.problems == []
+    assert second.card == first.card
+    assert second.images[key].name == "made"
+    assert (folder / IMAGES / key / "image.json").is_file()
+    first.close()
+
+
+def test_a_record_that_is_out_of_reach_for_a_moment_is_not_replaced(project, folder, monkeypatch):
+    project.card = project.card.model_copy(update={"name": "newest"})
+    project.close()
+    file, read = folder / "project.json", Path.stat
+    before = file.read_bytes()
+
+    def stat(path: Path, **options):
+        if path == file:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        patch.setattr("napari_unet.project.is_project", lambda _folder: True)
+        again = open_project(folder)
+        assert "cannot be read now (Stale file handle)" in again.problems[0]
+        again.close()
+
+    assert file.read_bytes() == before
+
+
+def test_a_project_that_is_only_looked_at_stays_as_it_is(project, folder):
+    key = project.add(as_image(picture(), name="made"))
+    painted(project, key)
+    project.close()
+    for file in (folder / "project.json", *folder.glob(f"{IMAGES}/{key}/labels/*.tif")):
+        file.write_bytes(file.read_bytes()[:40])
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    looked = open_project(folder, mend=False)
+    looked.annotation(key)
+
+    problems = " ".join(looked.problems)
+    assert "project.json is damaged; it is set aside when the project is opened" in problems
+    assert "0000.0000.tif is damaged. What was there on " in problems
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    other = open_project(folder)
+    assert not other.read_only
+    other.close()
+
+
 def test_a_newer_format_is_refused_and_left_alone(project, folder):
     project.close()
     file = folder / "project.json"

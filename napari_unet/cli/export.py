@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.parts import command, say
+from napari_unet.cli.parts import REFUSED, command, say, tell_problems
 from napari_unet.cli.predict import FORMATS
 from napari_unet.cli.targets import check_targets
 from napari_unet.run import BadInput
@@ -37,39 +37,55 @@ def add_export(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="Replace what is there")
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def _export(arguments: argparse.Namespace) -> int:
     from napari_unet.project import open_project
 
     write = _write_dataset if arguments.format == NNUNET else _write_each
-    project = open_project(arguments.project)
-    try:
-        keys = _chosen(project, arguments.painted)
-        write(project, keys, arguments)
-    finally:
-        project.close()
-    say(f"{len(keys)} image{'' if len(keys) == 1 else 's'} written to {arguments.out.resolve()}")
+    project = open_project(arguments.project, mend=False)
+    tell_problems(project)
+    keys = _chosen(project, arguments.painted)
+    left_out = write(project, keys, arguments)
+    written = len(keys) - left_out
+    say(f"{written} image{'' if written == 1 else 's'} written to {arguments.out.resolve()}")
+    if left_out:
+        say(f"{left_out} of {len(keys)} images were left out, as said above.")
+    return REFUSED if left_out else 0
 
 
-def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace) -> None:
+def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace) -> int:
+    """Write a file for each image; how many of them were left out."""
+    from napari_unet.io import plain_name
+
+    names = [plain_name(project.images[key].name) for key in keys]
+    files = [arguments.out / f"{name}.{arguments.format}" for name in names]
+    check_targets(files, map(project.file, project.images), arguments.overwrite)
+    left_out = 0
+    for key, file in zip(keys, files, strict=True):
+        try:
+            _write_one(project, key, file, arguments)
+        except BadInput as error:
+            left_out += 1
+            if left_out == len(keys):
+                raise
+            say(f"'{project.images[key].name}' is left out: {error}")
+    return left_out
+
+
+def _write_one(project: Project, key: str, file: Path, arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from napari_unet.config import BACKGROUND
     from napari_unet.export import export_labels, format_of
-    from napari_unet.io import plain_name
 
-    in_numbers = format_of(f".{arguments.format}").keeps_numbers
-    names = [plain_name(project.images[key].name) for key in keys]
-    files = [arguments.out / f"{name}.{arguments.format}" for name in names]
-    check_targets(files, map(project.file, project.images), arguments.overwrite)
-    for key, file in zip(keys, files, strict=True):
-        labels = _labels(project, key, arguments.painted)
-        classes = _classes(project, key, arguments)
-        if arguments.painted and not in_numbers:
-            labels = np.where(labels == BACKGROUND, 0, labels)
-        export_labels(file, labels, project.read(key), classes, arguments.overwrite)
+    labels = _labels(project, key, arguments.painted)
+    classes = _classes(project, key, arguments)
+    if arguments.painted and not format_of(file).keeps_numbers:
+        labels = np.where(labels == BACKGROUND, 0, labels)
+    export_labels(file, labels, project.read(key), classes, arguments.overwrite)
 
 
-def _write_dataset(project: Project, keys: list[str], arguments: argparse.Namespace) -> None:
+def _write_dataset(project: Project, keys: list[str], arguments: argparse.Namespace) -> int:
+    """Write one dataset of all the images, or none."""
     from napari_unet.export import export_nnunet
 
     check_targets([arguments.out], map(project.file, project.images), arguments.overwrite)
@@ -83,6 +99,7 @@ def _write_dataset(project: Project, keys: list[str], arguments: argparse.Namesp
             )
     pairs = ((project.read(key), _labels(project, key, painted)) for key in keys)
     export_nnunet(arguments.out, pairs, classes, painted, arguments.overwrite)
+    return 0
 
 
 def _chosen(project: Project, painted: bool) -> list[str]:
@@ -105,10 +122,9 @@ def _labels(project: Project, key: str, painted: bool) -> np.ndarray:
     """What is written of an image."""
     if painted:
         labels = project.annotation(key)
-        if project.problems:
-            raise BadInput(" ".join(project.problems))
+        tell_problems(project)  # what was there before, or nothing, is written
         return labels
     found = project.read_mask(key)
     if found is None:
-        raise BadInput(" ".join(project.problems))
+        raise BadInput(project.problems.pop())
     return found[0]

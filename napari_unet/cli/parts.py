@@ -15,6 +15,8 @@ from napari_unet.run import Control, Event
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_unet.project import Project
+
 
 # Everything heavy is imported inside the command that needs it: --help must answer at once.
 
@@ -63,6 +65,13 @@ def report_as_json(event: Event) -> None:
 def say(text: str) -> None:
     """Tell people something; what programs read goes to the other stream."""
     print(text, file=sys.stderr, flush=True)
+
+
+def tell_problems(project: Project) -> None:
+    """Say what of a project was found damaged, once."""
+    for problem in project.problems:
+        say(problem)
+    project.problems = []
 
 
 @contextmanager

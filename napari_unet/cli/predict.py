@@ -17,6 +17,7 @@ from napari_unet.cli.parts import (
     say,
     settings,
     stops_on_interrupt,
+    tell_problems,
 )
 from napari_unet.cli.targets import check_targets
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
@@ -128,10 +129,9 @@ def _images_of(path: Path) -> list[Path]:
         return list_images(path)
     from napari_unet.project import open_project
 
-    project = open_project(path)
-    files = [project.file(key) for key in project.images]
-    project.close()
-    return files
+    project = open_project(path, mend=False)
+    tell_problems(project)
+    return [project.file(key) for key in project.images]
 
 
 def _outputs(image: Path, arguments: argparse.Namespace, one_file: Path | None) -> dict[str, Path]:

@@ -20,7 +20,8 @@ def add_open(commands: Any) -> None:
 def _open(arguments: argparse.Namespace) -> None:
     from napari_unet.project import open_project
 
-    open_project(arguments.project).close()  # what is wrong with it is said here, not in a window
+    # What cannot be opened is refused here, not in a window; the window mends what it tells of.
+    open_project(arguments.project, mend=False)
     try:
         from napari_unet.gui.column import show_project
     except ImportError:
