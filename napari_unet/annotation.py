@@ -58,6 +58,26 @@ def region_of(ends: Iterable[Iterable[int]]) -> Region:
     return tuple(slice(*both) for both in ends)
 
 
+def left_out(shape: tuple[int, ...], parts: Iterable[Ends]) -> list[Ends]:
+    """What of a shape lies in none of these parts, as boxes that do not overlap."""
+    left: list[Ends] = [tuple((0, n) for n in shape)]
+    for part in parts:
+        left = [rest for box in left for rest in _around(box, part)]
+    return left
+
+
+def _around(box: Ends, part: Ends) -> Iterator[Ends]:
+    """What of a box lies outside a part: before and after it, axis by axis."""
+    for axis, ((start, stop), ends) in enumerate(zip(box, part, strict=False)):
+        first, last = (min(max(end, start), stop) for end in ends)
+        for one in ((start, first), (last, stop)):
+            if one[0] < one[1]:
+                yield (*box[:axis], one, *box[axis + 1 :])
+        if first >= last:  # they have nothing in common
+            return
+        box = (*box[:axis], (first, last), *box[axis + 1 :])
+
+
 def parted(region: Region, edge: int) -> Iterator[Region]:
     """A region in pieces of at most this edge."""
     axes = [

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_unet import heap
-from napari_unet.annotation import Region
+from napari_unet.annotation import Region, ends_of, left_out
 from napari_unet.config import Frozen, PredictConfig, SegClass
 from napari_unet.io import plain_name
 from napari_unet.pictures import Picture
@@ -61,6 +61,11 @@ class Result:
         for region in self.parts:
             known[region] = True
         return known
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the picture was segmented, at once or part after part."""
+        return self.parts is None or not left_out(self.labels.shape, map(ends_of, self.parts))
 
 
 @dataclass(frozen=True, eq=False)

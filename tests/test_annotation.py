@@ -15,6 +15,8 @@ from napari_unet.annotation import (
     TrainingSet,
     block_grid,
     count_blocks,
+    left_out,
+    region_of,
 )
 from napari_unet.config import BACKGROUND, class_table
 from napari_unet.holdout import HoldOut
@@ -227,3 +229,19 @@ class TestThreads:
     def test_there_is_no_waiting_for_what_is_there(self):
         training_set = make_set()
         assert training_set.wait(training_set.version - 1, 0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), ndim=st.sampled_from([2, 3]))
+def test_what_is_left_out_is_what_is_in_no_part(data, ndim):
+    shape = (9, 7, 5)[:ndim]
+    ends = st.tuples(*(st.tuples(st.integers(-1, n + 1), st.integers(0, n + 1)) for n in shape))
+    parts = data.draw(st.lists(ends.map(lambda part: tuple(map(tuple, map(sorted, part))))))
+    known = np.zeros(shape, int)
+    for part in parts:
+        known[region_of((max(a, 0), b) for a, b in part)] = 1
+
+    for box in left_out(shape, parts):
+        known[region_of(box)] += 1
+
+    assert (known == 1).all()

@@ -926,6 +926,56 @@ def test_painted_background_is_no_segment(kept, tmp_path):
     ]
 
 
+@pytest.fixture
+def partly(kept) -> Path:
+    """A project with a mask of which only the upper half was segmented, and one of a whole."""
+    project = open_project(kept)
+    upper = (((0, 20), (0, 25)), ((0, 20), (20, 40)))
+    for key, parts in zip(project.images, (upper, None), strict=True):
+        made = MaskCard(model="m", classes=class_table(["nucleus"]), parts=parts)
+        project.keep_mask(key, disk(), made, "2026-01-02")
+    project.close()
+    return kept
+
+
+def test_what_was_not_segmented_is_no_background_to_nnunet(partly, tmp_path, capsys):
+    nibabel = pytest.importorskip("nibabel")
+    out = tmp_path / "Dataset001_cells"
+
+    assert main(["export", str(partly), "--out", str(out), "--format", "nnunet"]) == 0
+
+    labels = json.loads((out / "dataset.json").read_text())["labels"]
+    assert labels == {"background": 0, "nucleus": 1, "ignore": 2}
+    one, other = (
+        np.asarray(nibabel.load(out / f"labelsTr/im_{n}.nii.gz").dataobj)[..., 0].T for n in (1, 2)
+    )
+    assert np.array_equal(one[:20], disk()[:20])
+    assert (one[20:] == 2).all()
+    assert np.array_equal(other, disk())
+    said = capsys.readouterr().err
+    assert "Segmented only in part: 'im 1'; the rest is to be ignored.\n" in said
+
+
+def test_what_was_segmented_only_in_part_is_told_of(partly, tmp_path, capsys):
+    assert main(["export", str(partly), "--out", str(tmp_path / "out")]) == 0
+
+    assert capsys.readouterr().err.startswith(
+        "Segmented only in part: 'im 1'; the rest is left empty.\n2 images written to "
+    )
+
+
+@pytest.mark.parametrize("more", [(), ("--format", "nnunet")])
+def test_parts_that_make_the_whole_are_no_part(more, kept, tmp_path, capsys):
+    project, parts = open_project(kept), (((0, 20), (0, 40)), ((20, 40), (0, 40)))
+    made = MaskCard(model="m", classes=class_table(["nucleus"]), parts=parts)
+    project.keep_mask(next(iter(project.images)), disk(), made, "2026-01-02")
+    project.close()
+
+    assert main(["export", str(kept), "--out", str(tmp_path / "out"), *more]) == 0
+
+    assert capsys.readouterr().err == f"1 image written to {tmp_path / 'out'}\n"
+
+
 def test_masks_of_different_classes_are_no_dataset(kept, tmp_path, capsys):
     pytest.importorskip("nibabel")
     project = open_project(kept)
@@ -1035,9 +1085,7 @@ def test_a_damaged_project_is_exported_as_far_as_it_goes_and_told_of(kept, tmp_p
     assert (kept / "project.json").read_text() == '{"name": "p",'
 
 
-def test_painted_parts_that_are_damaged_are_told_of_and_the_rest_is_written(
-    kept, tmp_path, capsys
-):
+def test_painted_parts_that_are_damaged_are_told_of_and_the_rest_is_written(kept, tmp_path, capsys):
     next(kept.glob("images/*/labels/*.tif")).write_bytes(b"gone")
 
     assert main(["export", str(kept), "--out", str(tmp_path / "out"), "--painted"]) == 0

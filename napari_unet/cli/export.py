@@ -14,8 +14,10 @@ from napari_unet.run import BadInput
 if TYPE_CHECKING:
     import numpy as np
 
+    from napari_unet.annotation import Ends
     from napari_unet.config import SegClass
     from napari_unet.project import Project
+    from napari_unet.records import ImageCard
 
 NNUNET = "nnunet"
 
@@ -59,6 +61,8 @@ def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace
     names = [plain_name(project.images[key].name) for key in keys]
     files = [arguments.out / f"{name}.{arguments.format}" for name in names]
     check_targets(files, map(project.file, project.images), arguments.overwrite)
+    if not arguments.painted:
+        _say_partly(project, keys, "the rest is left empty")
     left_out = 0
     for key, file in zip(keys, files, strict=True):
         try:
@@ -97,8 +101,9 @@ def _write_dataset(project: Project, keys: list[str], arguments: argparse.Namesp
                 f"The masks of '{one}' and '{other}' are of different classes: segment all images "
                 "with one model, then export them."
             )
-    pairs = ((project.read(key), _labels(project, key, painted)) for key in keys)
-    export_nnunet(arguments.out, pairs, classes, painted, arguments.overwrite)
+    sparse = painted or _say_partly(project, keys, "the rest is to be ignored")
+    pairs = ((project.read(key), _labels(project, key, painted, sparse)) for key in keys)
+    export_nnunet(arguments.out, pairs, classes, sparse, arguments.overwrite)
     return 0
 
 
@@ -118,8 +123,8 @@ def _classes(project: Project, key: str, arguments: argparse.Namespace) -> tuple
     return project.card.classes if arguments.painted or mask is None else mask.classes
 
 
-def _labels(project: Project, key: str, painted: bool) -> np.ndarray:
-    """What is written of an image."""
+def _labels(project: Project, key: str, painted: bool, sparse: bool = False) -> np.ndarray:
+    """What is written of an image; with `sparse` its mask as if it were painted."""
     if painted:
         labels = project.annotation(key)
         tell_problems(project)  # what was there before, or nothing, is written
@@ -127,4 +132,35 @@ def _labels(project: Project, key: str, painted: bool) -> np.ndarray:
     found = project.read_mask(key)
     if found is None:
         raise BadInput(project.problems.pop())
-    return found[0]
+    return _as_strokes(found[0], _unseen(project.images[key])) if sparse else found[0]
+
+
+def _as_strokes(labels: np.ndarray, unseen: list[Ends]) -> np.ndarray:
+    """A mask with 255 for background, and 0 for what was not segmented."""
+    import numpy as np
+
+    from napari_unet.annotation import region_of
+    from napari_unet.config import BACKGROUND, UNLABELLED
+
+    strokes = np.where(labels == 0, BACKGROUND, labels)
+    for box in unseen:
+        strokes[region_of(box)] = UNLABELLED
+    return strokes
+
+
+def _unseen(card: ImageCard) -> list[Ends]:
+    """The parts of an image that were not segmented, though others were."""
+    from napari_unet.annotation import left_out
+
+    parts = None if card.mask is None else card.mask.parts
+    return [] if parts is None else left_out(card.shape, parts)
+
+
+def _say_partly(project: Project, keys: list[str], rest: str) -> bool:
+    """Say which images are segmented only in part, and what becomes of the rest; whether any is."""
+    cards = [project.images[key] for key in keys]
+    partly = [f"'{card.name}'" for card in cards if _unseen(card)]
+    more = f" and {len(partly) - 3} more" if len(partly) > 3 else ""
+    if partly:
+        say(f"Segmented only in part: {', '.join(partly[:3])}{more}; {rest}.")
+    return bool(partly)

@@ -63,6 +63,7 @@ class Exported(Event):
 
     path: Path
     image: Image
+    is_whole: bool  # or whether parts of the image were not segmented
 
 
 class SegmentDock(QWidget):
@@ -283,7 +284,8 @@ class SegmentDock(QWidget):
             if self._parting is None and not event.stopped:  # a part is no better than what is kept
                 self._keep(event.result)
         elif isinstance(event, Exported):
-            self._status.setText(f"Written to {event.path}")
+            rest = "" if event.is_whole else "; segmented only in part, the rest is left empty"
+            self._status.setText(f"Written to {event.path}{rest}")
             self._work.keeping.mark(event.image, exported=now())
         elif isinstance(event, Noticed):
             self._noticed = event.message
@@ -444,7 +446,7 @@ def _export(
 
     # The dialog has asked whether to replace what is there.
     export_labels(path, result.labels, like, result.classes, True, objects)
-    yield Exported(path, image)
+    yield Exported(path, image, result.is_whole)
 
 
 def _in_words(image: Image, result: Result, objects: bool, region: Region | None) -> str:

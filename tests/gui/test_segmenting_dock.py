@@ -210,6 +210,23 @@ def test_what_is_shown_is_exported(open_window, image, monkeypatch, tmp_path, ki
     assert np.array_equal(imread(file) > 0, blobs() > 0)
 
 
+def test_a_mask_of_a_part_says_so_when_it_is_exported(open_window, image, monkeypatch, tmp_path):
+    file = tmp_path / "mask.tif"
+    monkeypatch.setattr("napari_unet.gui.segment.ask_file", lambda *_: file)
+    window = learned(open_window, image)
+    window.viewer.scene.camera.zoom *= 4
+    window.until(lambda: image[on_screen(window)].size < image.size // 2)
+    segment(window, "What is on")
+
+    window.click("segment.export")
+    said = f"Written to {file}; segmented only in part, the rest is left empty"
+    window.until(lambda: window.text("segment.status") == said)
+
+    segment(window, "This image")
+    window.click("segment.export")
+    window.until(lambda: window.text("segment.status") == f"Written to {file}")
+
+
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".nii.gz", ".csv"])
 def test_masks_of_volumes_in_time_are_exported(open_window, monkeypatch, tmp_path, suffix):
     if suffix == ".nii.gz":
@@ -217,7 +234,7 @@ def test_masks_of_volumes_in_time_are_exported(open_window, monkeypatch, tmp_pat
     file = tmp_path / f"mask{suffix}"
     monkeypatch.setattr("napari_unet.gui.segment.ask_file", lambda *_: file)
     window = learned(open_window, halves(2, 3, 64, 96))
-    segment(window)
+    segment(window, "Every slice")
     window.until(lambda: window.find("segment.export").isEnabled())
 
     window.click("segment.export")
