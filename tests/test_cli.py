@@ -1042,6 +1042,23 @@ def test_no_mask_is_written_over_an_image(options, said, tmp_path, monkeypatch, 
     assert {file: file.read_bytes() for file in tmp_path.glob("[is]*/**/*.tif")} == before
 
 
+def test_no_two_images_of_a_project_share_a_file(tmp_path, capsys):
+    project = create_project(tmp_path / "p.unet", class_table(["cell"]))
+    for n, name in enumerate(("a:1", "a/1", "Cell", "cell")):
+        key = project.add(as_image(np.full((40, 40), n, np.uint8), name=name))
+        made = MaskCard(model="m", classes=class_table(["nucleus"]))
+        project.keep_mask(key, disk(shift=n), made, "2026-01-02")
+    project.close()
+    out = tmp_path / "out"
+
+    assert main(["export", str(project.folder), "--out", str(out)]) == 0
+
+    assert [np.array_equal(read_mask(out / f"{name}.tif"), disk(shift=n))
+            for n, name in enumerate(("a_1", "a_1 2", "Cell", "cell 2"))] == [True] * 4  # fmt: skip
+    said = capsys.readouterr().err
+    assert "The files of 'a/1' are called 'a_1 2'; 'a_1' is taken.\n" in said
+
+
 def test_masks_that_are_there_are_found_before_the_first_is_written(tmp_path, capsys):
     folder, out = linked(tmp_path, "images/a.tif", "images/b.tif"), tmp_path / "out"
     out.mkdir()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.parts import REFUSED, command, say, tell_problems
 from napari_unet.cli.predict import FORMATS
-from napari_unet.cli.targets import check_targets
+from napari_unet.cli.targets import check_targets, file_names
 from napari_unet.run import BadInput
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace) -> int:
     """Write a file for each image; how many of them were left out."""
-    from napari_unet.io import plain_name
-
-    names = [plain_name(project.images[key].name) for key in keys]
-    files = [arguments.out / f"{name}.{arguments.format}" for name in names]
+    names = file_names(project)
+    files = [arguments.out / f"{names[key]}.{arguments.format}" for key in keys]
     check_targets(files, map(project.file, project.images), arguments.overwrite)
     if not arguments.painted:
         _say_partly(project, keys, "the rest is left empty")

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from napari_unet.cli.parts import say
 from napari_unet.run import BadInput
+
+if TYPE_CHECKING:
+    from napari_unet.project import Project
 
 
 def check_targets(targets: Iterable[Path], images: Iterable[Path], overwrite: bool) -> None:
@@ -23,6 +28,26 @@ def check_targets(targets: Iterable[Path], images: Iterable[Path], overwrite: bo
             raise BadInput(f"{target} is a folder with an image in it; give another with --out.")
         if found and not overwrite:
             raise BadInput(f"{target} exists already; give --overwrite or another folder.")
+
+
+def file_names(project: Project) -> dict[str, str]:
+    """What the files of each image of a project are called, by its key: on no system two alike.
+
+    One that cannot have its own name is told of.
+    """
+    from napari_unet.io import plain_name
+    from napari_unet.pictures import numbered
+
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for key, card in project.images.items():
+        name = plain_name(card.name)
+        free = numbered(name.casefold(), taken)  # some disks take Cell and cell for one
+        taken.add(free)
+        names[key] = name + free[len(name.casefold()) :]
+        if names[key] != name:
+            say(f"The files of '{card.name}' are called '{names[key]}'; '{name}' is taken.")
+    return names
 
 
 def _identities(paths: Iterable[Path]) -> set[tuple[int, int]]:
