@@ -1123,6 +1123,47 @@ def test_the_window_mends_a_damaged_project_and_tells_of_it(kept, monkeypatch):
     assert open_project(kept).problems == []
 
 
+def test_the_images_of_a_project_are_predicted_as_they_are_called_and_read_in_it(
+    trained, tmp_path, capsys
+):
+    folder, out = linked(tmp_path, "day1/img.tif", "day2/img.tif", "day3/gone.tif"), tmp_path / "o"
+    project, matrix = open_project(folder), ((0.3, 0.0, 7.0), (0.0, 0.1, 5.0), (0.0, 0.0, 1.0))
+    for key in project.images:
+        project.change(key, matrix=matrix, unit="micrometer")
+    project.close()
+    (tmp_path / "day3" / "gone.tif").unlink()
+    spoil(folder)
+
+    arguments = ["predict", str(trained / "model"), str(folder), *FAST, "--out", str(out)]
+    status = main([*arguments, "--format", "ome.tif"])
+
+    assert status == 2, "one of three is gone"
+    assert sorted(f.name for f in out.iterdir()) == ["img 2.ome.tif", "img.ome.tif"]
+    for file in out.iterdir():
+        mask = read_image(file)
+        assert (mask.spacing, mask.unit) == (pytest.approx((0.3, 0.1)), "micrometer")
+    said = capsys.readouterr().err
+    assert "project.json is damaged; it is set aside when the project is opened" in said
+    assert "gone is left out: 'gone' is no longer at " in said
+
+
+def test_no_mask_of_a_project_goes_onto_another_image_of_it(trained, tmp_path, capsys):
+    folder = linked(tmp_path, "day1/img.tif", "day2/img.tif", "day3/img 2.tif")
+    arguments = ["predict", str(trained / "model"), str(folder), *FAST, "--overwrite"]
+
+    assert main([*arguments, "--out", str(tmp_path / "day3")]) == 2
+
+    assert "img 2.tif is the image itself; give another folder" in capsys.readouterr().err
+
+
+def test_the_axes_of_a_projects_images_are_not_said(trained, kept, tmp_path, capsys):
+    arguments = ["predict", str(trained / "model"), str(kept), *FAST, "--axes", "YX"]
+
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+
+    assert "--axes is about images in files; a project says itself" in capsys.readouterr().err
+
+
 # --- what goes wrong in the middle ---
 
 

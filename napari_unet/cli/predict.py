@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,7 @@ from napari_unet.cli.parts import (
     stops_on_interrupt,
     tell_problems,
 )
-from napari_unet.cli.targets import check_targets
+from napari_unet.cli.targets import check_targets, file_names
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
 from napari_unet.suffixes import MASKS
 
@@ -57,30 +60,28 @@ def add_predict(commands: Any) -> None:
 def _predict(arguments: argparse.Namespace) -> int:
     from napari_unet import heap
     from napari_unet.config import PredictConfig
-    from napari_unet.io import read_image
     from napari_unet.library import load_model
 
     config = settings(PredictConfig, arguments, PREDICT_FLAGS)
     model = load_model(arguments.model)
-    paths = _images_of(arguments.images)
-    refuse_twins(paths)
-    one_file = _one_file(paths, arguments)
-    outputs = [_outputs(path, arguments, one_file) for path in paths]
+    sources = _sources(arguments.images, arguments.axes)
+    one_file = _one_file(len(sources), arguments)
+    outputs = [_outputs(source, arguments, one_file) for source in sources]
     targets = [file for files in outputs for file in files.values()]
-    check_targets(targets, paths, arguments.overwrite)
+    check_targets(targets, [source.file for source in sources], arguments.overwrite)
     control, refused = Control(), 0
     with stops_on_interrupt(control), heap.kept():
-        for path, files in zip(paths, outputs, strict=True):
+        for source, files in zip(sources, outputs, strict=True):
             try:
-                image = read_image(path, arguments.axes)
-                _predict_one(model, image, config, control, files, arguments)
+                _predict_one(model, source.read(), config, control, files, arguments)
             except BadInput as error:
-                if len(paths) == 1:
+                if len(sources) == 1:
                     raise
-                say(f"{path.name} is left out: {error}")
+                say(f"{source.called} is left out: {error}")
                 refused += 1
             if control.stopped:
-                say(f"Stopped; the masks of the images before {path.name} are in {arguments.out}")
+                before = f"the masks of the images before {source.called}"
+                say(f"Stopped; {before} are in {arguments.out}")
                 return INTERRUPTED
     return _sum_up(arguments, outputs, one_file, refused)
 
@@ -103,7 +104,7 @@ def _sum_up(
     return REFUSED if refused else 0
 
 
-def _one_file(images: list[Path], arguments: argparse.Namespace) -> Path | None:
+def _one_file(images: int, arguments: argparse.Namespace) -> Path | None:
     """The file for the mask of one image, if --out names one and not a folder."""
     from napari_unet.export import format_of, is_known
     from napari_unet.formats import SUFFIXES, is_zarr
@@ -113,33 +114,65 @@ def _one_file(images: list[Path], arguments: argparse.Namespace) -> Path | None:
         format_of(out)  # a picture of a kind that no mask is written as is no folder either
     if not is_known(out) or (out.is_dir() and not is_zarr(out)):
         return None
-    if len(images) > 1:
-        raise BadInput(f"{out} is one file, but there are {len(images)} images; give a folder.")
+    if images > 1:
+        raise BadInput(f"{out} is one file, but there are {images} images; give a folder.")
     if arguments.format and format_of(f".{arguments.format}") is not format_of(out):
         raise BadInput(f"{out} is not of the format {arguments.format}; give one or the other.")
     return out
 
 
-def _images_of(path: Path) -> list[Path]:
-    """The files at a path, or of a project."""
-    from napari_unet.io import list_images
+@dataclass(frozen=True)
+class _Source:
+    """An image to be segmented, in a file or of a project."""
+
+    called: str
+    name: str  # of the files that are made of it
+    file: Path
+    read: Callable[[], Image]
+
+
+def _sources(path: Path, axes: str | None) -> list[_Source]:
+    """The images at a path, or of a project."""
+    from napari_unet.io import list_images, read_image, stem
     from napari_unet.records import is_project
 
-    if not is_project(path):
-        return list_images(path)
+    if is_project(path):
+        return _sources_of_project(path, axes)
+    paths = list_images(path)
+    refuse_twins(paths)
+    return [_Source(p.name, stem(p), p, partial(read_image, p, axes)) for p in paths]
+
+
+def _sources_of_project(folder: Path, axes: str | None) -> list[_Source]:
+    """The images of a project, as they are called and read in it."""
     from napari_unet.project import open_project
 
-    project = open_project(path, mend=False)
+    if axes:
+        raise BadInput("--axes is about images in files; a project says itself what they are.")
+    project = open_project(folder, mend=False)
     tell_problems(project)
-    return [project.file(key) for key in project.images]
+    if not project.images:
+        raise BadInput(f"{folder} has no images; add some first.")
+    names = file_names(project)
+
+    def read(key: str) -> Image:
+        return replace(project.read(key), name=project.images[key].name)
+
+    return [
+        _Source(card.name, names[key], project.file(key), partial(read, key))
+        for key, card in project.images.items()
+    ]
 
 
-def _outputs(image: Path, arguments: argparse.Namespace, one_file: Path | None) -> dict[str, Path]:
+def _outputs(
+    source: _Source, arguments: argparse.Namespace, one_file: Path | None
+) -> dict[str, Path]:
     """The files that will be written for an image."""
     from napari_unet.export import format_of
     from napari_unet.io import stem
 
-    name, out = stem(one_file or image), one_file.parent if one_file else arguments.out
+    name = stem(one_file) if one_file else source.name
+    out = one_file.parent if one_file else arguments.out
     labels = one_file or out / f"{name}.{arguments.format or 'tif'}"
     files, kind = {"labels": labels}, format_of(labels)
     for what in ("probabilities", "uncertainty"):
