@@ -1203,6 +1203,20 @@ def test_training_into_a_model_says_that_the_versions_before_are_kept(tmp_path, 
     assert "as version 2; the versions before are kept in it" in capsys.readouterr().err
 
 
+def test_a_model_in_a_zip_is_not_replaced_by_the_next(tmp_path, capsys):
+    arguments = ["train", *write_pairs(tmp_path), "--out", str(tmp_path / "m.zip"), *TINY]
+    assert main(arguments) == 0
+    before = (tmp_path / "m.zip").read_bytes()
+    capsys.readouterr()
+
+    assert main([*arguments, "--seed", "1"]) == 2
+
+    said = capsys.readouterr().err
+    assert "m.zip is a model already, and a zip keeps no earlier versions; give another" in said
+    assert "held-out" not in said, "nothing was trained"
+    assert (tmp_path / "m.zip").read_bytes() == before
+
+
 def test_a_mask_without_any_class_is_told_of(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("napari_unet.inference.predict", lambda *_: iter(()))
     image = str(trained / "images/a.png")

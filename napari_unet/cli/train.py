@@ -77,6 +77,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     config = settings(TrainConfig, arguments, TRAIN_FLAGS)
     check_place(arguments.out)
+    _refuse_zip(arguments.out)
     refuse_unwritable(arguments.out)
     if arguments.checkpoint:
         refuse_unwritable(arguments.checkpoint)
@@ -114,6 +115,17 @@ def _train(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"event": "written", "path": str(path)}), flush=True)
     return 0
+
+
+def _refuse_zip(out: Path) -> None:
+    """Refuse the place of a model that would be gone, where a folder keeps it as a version."""
+    from napari_unet.cards import is_zip
+
+    if is_zip(out) and out.exists():
+        raise BadInput(
+            f"{out} is a model already, and a zip keeps no earlier versions; give another name, or "
+            "a folder, which does."
+        )
 
 
 def _earlier(model: Model) -> str:
