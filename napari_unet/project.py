@@ -261,7 +261,7 @@ class Project:
                 f"{file} has the shape {image.spatial_shape} now, but {card.shape} when it was "
                 "painted on; put the file back as it was."
             )
-        return image
+        return replace(image, name=card.name)  # files of several folders may have one name
 
     def locate(self, key: str, file: Path) -> None:
         """Point an image to its new place; another image is refused by its pixels."""

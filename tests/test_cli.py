@@ -1147,6 +1147,16 @@ def test_the_images_of_a_project_are_predicted_as_they_are_called_and_read_in_it
     assert "gone is left out: 'gone' is no longer at " in said
 
 
+def test_images_of_one_file_name_become_cases_of_one_dataset(tmp_path):
+    pytest.importorskip("nibabel")
+    folder, out = linked(tmp_path, "day1/img.tif", "day2/img.tif"), tmp_path / "dataset"
+
+    assert main(["export", str(folder), "--out", str(out), "--format", "nnunet"]) == 0
+
+    labels = sorted(f.name for f in (out / "labelsTr").iterdir())
+    assert labels == ["img.nii.gz", "img_2.nii.gz"]
+
+
 def test_no_mask_of_a_project_goes_onto_another_image_of_it(trained, tmp_path, capsys):
     folder = linked(tmp_path, "day1/img.tif", "day2/img.tif", "day3/img 2.tif")
     arguments = ["predict", str(trained / "model"), str(folder), *FAST, "--overwrite"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,12 +154,8 @@ def _sources_of_project(folder: Path, axes: str | None) -> list[_Source]:
     if not project.images:
         raise BadInput(f"{folder} has no images; add some first.")
     names = file_names(project)
-
-    def read(key: str) -> Image:
-        return replace(project.read(key), name=project.images[key].name)
-
     return [
-        _Source(card.name, names[key], project.file(key), partial(read, key))
+        _Source(card.name, names[key], project.file(key), partial(project.read, key))
         for key, card in project.images.items()
     ]
 
