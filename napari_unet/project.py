@@ -546,7 +546,8 @@ def open_project(folder: Path, mend: bool = True) -> Project:
         if image is not None:
             project.images[place.name] = image
     project.images = dict(sorted(project.images.items(), key=lambda item: item[1].added))
-    _write_again(project)
+    if lock is not None:
+        _write_again(project)
     return project
 
 

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.parts import REFUSED, command, say, tell_problems
+from napari_unet.cli.parts import command, say, tell_left_out, tell_problems
 from napari_unet.cli.predict import FORMATS
 from napari_unet.cli.targets import check_targets, file_names
+from napari_unet.progress import count
 from napari_unet.run import BadInput
 
 if TYPE_CHECKING:
@@ -48,10 +49,8 @@ def _export(arguments: argparse.Namespace) -> int:
     keys = _chosen(project, arguments.painted)
     left_out = write(project, keys, arguments)
     written = len(keys) - left_out
-    say(f"{written} image{'' if written == 1 else 's'} written to {arguments.out.resolve()}")
-    if left_out:
-        say(f"{left_out} of {len(keys)} images were left out, as said above.")
-    return REFUSED if left_out else 0
+    say(f"{count(written, 'image')} written to {arguments.out.resolve()}")
+    return tell_left_out(left_out, len(keys))
 
 
 def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace) -> int:

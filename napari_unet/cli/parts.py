@@ -74,6 +74,13 @@ def tell_problems(project: Project) -> None:
     project.problems = []
 
 
+def tell_left_out(number: int, of: int) -> int:
+    """Say how many images were left out, if any; what the command returns."""
+    if number:
+        say(f"{number} of {of} images were left out, as said above.")
+    return REFUSED if number else 0
+
+
 @contextmanager
 def stops_on_interrupt(control: Control) -> Iterator[None]:
     """The first Ctrl-C stops the engine between two steps, the second at once."""

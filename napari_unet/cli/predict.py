@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.cli.pairs import refuse_twins
 from napari_unet.cli.parts import (
     INTERRUPTED,
-    REFUSED,
     command,
     flags,
     report_as_json,
     say,
     settings,
     stops_on_interrupt,
+    tell_left_out,
     tell_problems,
 )
 from napari_unet.cli.targets import check_targets, file_names
@@ -99,9 +99,7 @@ def _sum_up(
     for what in ("probabilities", "uncertainty"):
         if what in outputs[0]:
             say(f"Folder of the {what}: {outputs[0][what].parent.resolve()}")
-    if refused:
-        say(f"{refused} of {len(outputs)} images were left out, as said above.")
-    return REFUSED if refused else 0
+    return tell_left_out(refused, len(outputs))
 
 
 def _one_file(images: int, arguments: argparse.Namespace) -> Path | None:

@@ -33,6 +33,7 @@ from napari_unet.export.rois import check_rois, write_rois
 from napari_unet.export.tables import write_csv
 from napari_unet.io import Image, read_image
 from napari_unet.optional import optional
+from napari_unet.progress import count
 from napari_unet.run import BadInput
 from napari_unet.suffixes import MASKS
 
@@ -184,7 +185,7 @@ def describe(
     if file_format.share is None:
         number = "each connected part"
         if objects is not None:
-            number = f"{objects:,} object{'s' * (objects != 1)}"
+            number = count(objects, "object")
         about = "" if objects is None else f"about {_size(objects * file_format.per_object)}, "
         return f"{file_format.holds} of {number}, {sizes}, {about}{kind}"
     levels = file_format.levels(shape)

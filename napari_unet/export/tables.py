@@ -121,11 +121,10 @@ def _borders(objects: Objects, content: Content, pixels: np.ndarray) -> np.ndarr
     vectors = (directions * content.steps) @ _axes(content).T
     weights = _weights(vectors)
     factor = math.pi if len(content.space) == 2 else 4.0
-    total = np.zeros(len(objects))
+    total, size = np.zeros(len(objects)), _pixel_size(content)
     for direction, vector, weight in zip(directions, vectors, weights, strict=True):
         entered = pixels - _kept(objects, content, direction)
-        spacing = _pixel_size(content) / math.hypot(*vector)
-        total += weight * entered * spacing
+        total += weight * entered * size / math.hypot(*vector)
     return factor * total
 
 

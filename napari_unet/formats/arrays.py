@@ -59,8 +59,9 @@ def read_zarr(path: Path, as_mask: bool) -> Raw:
     into = {a: n / sizes[a] for a, n in spacing.items()}  # that one unit
     offset = {a: moves[a] * times for a, times in into.items() if a in moves}
     data, *coarser = (lazy_array(level, path) for level in found.levels)
-    raw = Raw(data, found.axes, spacing, unit, offset=offset, note=found.note)
-    return squeezed(replace(raw, coarser=tuple(coarser)))
+    levels = tuple(coarser)
+    raw = Raw(data, found.axes, spacing, unit, coarser=levels, offset=offset, note=found.note)
+    return squeezed(raw)
 
 
 def _in_zarr(node: Any, path: Path) -> _Found:

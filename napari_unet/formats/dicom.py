@@ -13,6 +13,7 @@ from napari_unet.formats.planes import Plane, in_order, matrix_of, read_frame, t
 from napari_unet.formats.raw import Raw, head, is_large, lazy_array, placed
 from napari_unet.formats.slides import check_tile, read_slide
 from napari_unet.optional import optional
+from napari_unet.progress import count
 from napari_unet.run import BadInput
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -230,7 +231,7 @@ def _others(every: list[list[tuple[Path, Any]]]) -> str:
 
 def _name(series: list[tuple[Path, Any]]) -> str:
     name = series[0][1].get("SeriesDescription") or "no name"
-    return f"'{name}', {len(series)} file{'' if len(series) == 1 else 's'}"
+    return f"'{name}', {count(len(series), 'file')}"
 
 
 # ---- where the slices lie

@@ -26,6 +26,7 @@ from napari_unet.gui.workspace import Workspace, name_of
 from napari_unet.io import Image as Source
 from napari_unet.io import viewed_image
 from napari_unet.pictures import Picture
+from napari_unet.progress import count
 from napari_unet.records import now
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
 from napari_unet.segmenting import (
@@ -452,7 +453,7 @@ def _export(
 def _in_words(image: Image, result: Result, objects: bool, region: Region | None) -> str:
     if objects and result.objects is not None:
         n = int(result.objects.max(initial=0))
-        return f"'{image.name}': {n:,} object{'' if n == 1 else 's'}."
+        return f"'{image.name}': {count(n, 'object')}."
     part = result.labels[region or ()]
     share = np.count_nonzero(part) / part.size  # without another array of a slide's size
     of = "of what was segmented " if region else ""
