@@ -16,7 +16,7 @@ from napari_unet.device import Numerics
 from napari_unet.holdout import HELD, HoldOut
 from napari_unet.metrics import Matrix, Scores, confusion, dice_of, mean
 from napari_unet.models import Net
-from napari_unet.models.pixels import as_logs
+from napari_unet.models.pixels import as_logs, together
 from napari_unet.patches import gather, normalised
 from napari_unet.rims import without_rims
 from napari_unet.tiling import Tile, widened
@@ -114,9 +114,9 @@ class Judge:
         self.pixels += pixels[0].size
         with self.numerics.autocast():
             logits = net(self.numerics.send(pixels))[0]
-        logits = logits[(slice(None), *tile.inner)].float().cpu()
-        advice = _logits_of(view, item, region, len(logits)) if any(shares) else logits
-        return [self._confusion(torch.lerp(logits, advice, s), item, region) for s in shares]
+        logits = logits[(slice(None), *tile.inner)].float().cpu()[None]
+        advice = _logits_of(view, item, region, logits.shape[1])[None] if any(shares) else logits
+        return [self._confusion(together(logits, advice, s)[0], item, region) for s in shares]
 
     def _confusion(self, logits: Tensor, item: Item, region: Region) -> Matrix:
         truth = item.annotation[region]

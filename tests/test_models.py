@@ -8,6 +8,7 @@ import torch
 from napari_unet.config import NetConfig
 from napari_unet.models import ARCHITECTURES, build
 from napari_unet.models.nested import NestedUNet
+from napari_unet.models.pixels import SURE, as_probabilities, together
 from napari_unet.models.unet import Plan, UNet, convolution
 from napari_unet.run import BadInput
 
@@ -107,8 +108,33 @@ class TestWithPixels:
         pixels.load_state_dict(weights)
         x = torch.randn(1, 1, *(3, 32, 48)[-ndim:])  # sizes at which nothing is padded
         with torch.no_grad():
-            expected = torch.lerp(net(x), pixels(x), 0.25)
+            expected = together(net(x), pixels(x), 0.25)
             torch.testing.assert_close(both(x), expected, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize("logits", [1, 3])
+    def test_of_what_a_net_is_unsure_it_has_its_share(self, logits):
+        own, advice = torch.rand(2, 1, logits, 8, 8) * SURE
+        found, mean = (
+            as_probabilities(x) for x in (together(own, advice, 0.25), 0.75 * own + 0.25 * advice)
+        )
+        torch.testing.assert_close(found, mean)
+
+    @pytest.mark.parametrize(
+        ("own", "advice", "wanted"),
+        [
+            ([50.0], [-3.0], 0),
+            ([50.0], [-1.0], 1),
+            ([-50.0], [3.0], 1),
+            ([0.0, 50.0, 0.0], [3.0, 0.0, 0.0], 0),
+            ([0.0, 50.0, 0.0], [1.0, 0.0, 0.0], 1),
+            ([0.0, 50.0, 49.0], [0.0, 0.0, 0.5], 1),
+            ([0.0, 50.0, 49.0], [0.0, 0.0, 1.5], 2),
+        ],
+    )
+    def test_however_sure_the_net_a_surer_classifier_is_heard(self, own, advice, wanted):
+        own, advice = (torch.tensor(t).view(1, -1, 1, 1) for t in (own, advice))
+        assert as_probabilities(together(own, advice, 0.5)).argmax(1) == wanted
+        torch.testing.assert_close(together(own, advice, 0.0), own)  # nobody beside it
 
     def test_a_classifier_alone_asks_no_net(self):
         alone = small(pixels=1.0).eval()

@@ -22,6 +22,7 @@ PER_CHANNEL = 1 + 4 * SCALES
 HIDDEN = 64
 FURTHEST = 5.0  # standard deviations beyond which a value counts as that far
 LEAST_P = 1e-6  # of which a logarithm is taken
+SURE = 2.0  # the logit beyond which a net beside it is not believed, odds of 7 to 1
 PIECE = 2**14  # pixels whose values pass through the network at once, in a processor's cache
 
 
@@ -76,6 +77,21 @@ def as_probabilities(logits: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return torch.cat([-logits, logits], 1).sigmoid()
     return logits.softmax(1)
+
+
+def together(own: Tensor, advice: Tensor, share: float) -> Tensor:
+    """Mix a net's logits (B, K, *spatial) with so much of a second opinion.
+
+    A net that has learned few images for long is sure of everything, also of what it never saw;
+    beside another it counts as no surer than SURE, or the other would not be heard any more.
+    """
+    if not share:
+        return own
+    if own.shape[1] == 1:
+        own = own.clamp(-SURE, SURE)
+    else:
+        own = (own - own.amax(1, keepdim=True)).clamp_min(-SURE)
+    return torch.lerp(own, advice.to(own.dtype), share)
 
 
 def as_logs(p: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from napari_unet.config import NetConfig
 from napari_unet.models.norm import GroupNorm, Norm, norm_relu, share_statistics
-from napari_unet.models.pixels import PixelNet
+from napari_unet.models.pixels import PixelNet, together
 from napari_unet.run import BadInput
 
 Up = Literal["transposed", "transposed3", "linear", "nearest"]
@@ -295,7 +295,7 @@ class Net(nn.Module):
             return outputs
         answer = outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
         if advice is not None:
-            answer = torch.lerp(answer, advice.to(answer.dtype), share)
+            answer = together(answer, advice, share)
         return answer  # (B, n_logits, *spatial)
 
     def heads(self, x: Tensor) -> list[Tensor]:
