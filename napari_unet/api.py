@@ -92,7 +92,7 @@ def train(
 
 def project_set(folder: Path) -> TrainingSet:
     """All that is painted in a project."""
-    project = open_project(folder)
+    project = open_project(folder, mend=False)
     session = Session()
     try:
         session.open(project)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -1111,6 +1112,25 @@ def test_painted_parts_that_are_damaged_are_told_of_and_the_rest_is_written(kept
 
     assert "0000.0000.tif is damaged. " in capsys.readouterr().err
     assert not list(kept.glob("images/*/damaged")), "the window sets it aside, and tells of it"
+
+
+def test_a_damaged_project_is_refused_each_time_it_is_to_be_learned(kept, tmp_path, capsys):
+    next(kept.glob("images/*/labels/*.tif")).write_bytes(b"gone")
+    before = sorted(kept.rglob("*"))
+
+    for _ in range(2):  # the first leaves nothing to the second that it would not tell of
+        assert main(["train", str(kept), "--out", str(tmp_path / "m"), *TINY]) == 2
+        assert "0000.0000.tif is damaged. " in capsys.readouterr().err
+
+    assert sorted(kept.rglob("*")) == before
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_project_is_learned_while_it_is_open_in_a_window(kept, tmp_path, capsys):
+    with closing(open_project(kept)):
+        assert main(["train", str(kept), "--out", str(tmp_path / "m"), *TINY]) == 0
+
+    assert (tmp_path / "m").is_dir()
 
 
 def test_the_window_mends_a_damaged_project_and_tells_of_it(kept, monkeypatch):
