@@ -178,4 +178,5 @@ def _placed(data: Any, attributes: dict[str, Any], ours: dict[str, Any]) -> Imag
         known.get("path"),
         known.get("affine"),
         axes=known.get("axes", ""),
+        offset=known.get("offset", ()),
     )

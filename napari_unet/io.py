@@ -101,12 +101,14 @@ def viewed_image(
     affine: Affine | None = None,
     coarser: tuple[Any, ...] = (),
     axes: str = "",
+    offset: tuple[float, ...] = (),
 ) -> Image:
     """What a viewer holds as an image; `spacing` may tell of time too, which has no pixel size."""
     axes = axes or "C" + "TZYX"[1 - len(pixels.shape) :]
     n = sum(a in "ZYX" for a in axes)
     steps = tuple(abs(float(step)) for step in spacing[-n:]) or (1.0,) * n
-    return Image(pixels, axes, name, axes, steps, full_name(unit), path, affine, coarser)
+    about = (steps, full_name(unit), path, affine, coarser)
+    return Image(pixels, axes, name, axes, *about, offset=offset)
 
 
 def read_image(path: str | Path, axes: str | None = None) -> Image:

@@ -40,9 +40,9 @@ def layer_of(image: Image) -> tuple[Any, dict[str, Any]]:
 
 
 def origin_of(image: Image) -> dict[str, Any]:
-    """What a layer remembers of its file: where that is, and how it lies in the patient."""
-    known = {"path": image.path, "affine": image.affine, "axes": image.axes}
-    return known | {"shape": image.spatial_shape}
+    """What a layer remembers of its file: where that is, and where it says that it lies."""
+    known = {"path": image.path, "affine": image.affine, "offset": image.offset}
+    return known | {"axes": image.axes, "shape": image.spatial_shape}
 
 
 def units_of(image: Image) -> tuple[str, ...]:

@@ -100,14 +100,14 @@ def file_of(image: Image) -> Path | None:
 
 
 def origin(image: Image) -> dict[str, Any]:
-    """The file of an image, its axes and how it lies in the patient, if they are what they were.
+    """The file of an image, its axes and where that says it lies, if they are what they were.
 
     Of a file that napari has read, the axes are known.
     """
     known = image.metadata.get(OURS, {})
     if "shape" in known:
         there = known["shape"] == shape_of(image)[-len(known["shape"]) :]
-        return {k: known.get(k) for k in ("path", "affine", "axes")} if there else {}
+        return {k: known[k] for k in ("path", "affine", "offset", "axes")} if there else {}
     path = file_of(image)
     with suppress(BadInput):
         found = None if path is None or not path.exists() else read_image(path)

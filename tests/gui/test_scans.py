@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from scans import TILTED, write_series
 from test_slides import write_slide
 
 from napari_unet.config import BACKGROUND
-from napari_unet.io import read_image
+from napari_unet.export import export_labels
+from napari_unet.io import as_image, read_image
 
 pytestmark = pytest.mark.gui
 
@@ -132,7 +134,23 @@ def test_the_true_place_of_a_scan_is_known_where_its_mask_leaves(open_window, tm
     window = opened(open_window, path)
     image = window.viewer.layers["scan"]
 
-    known = {"path": path, "affine": read_image(path).affine, "axes": "CZYX"}
+    known = {"path": path, "affine": read_image(path).affine, "offset": (), "axes": "CZYX"}
     assert origin(image) == known
     image.data = image.data[1:]
     assert origin(image) == {}
+
+
+def test_a_mask_lies_where_the_zarr_of_its_image_says(open_window, tmp_path):
+    from napari_unet.gui.placing import origin
+
+    shape, offset = (64, 96), (10.5, -3.25)
+    like = replace(as_image(np.zeros(shape, np.uint8)), offset=offset)
+    path = export_labels(tmp_path / "scan.ome.zarr", np.eye(*shape, dtype=np.uint8), like)
+    window = opened(open_window, path)
+    assert origin(window.viewer.layers["scan"])["offset"] == offset
+
+    window.click("annotate.new")
+    window.draw((10, 10), (10, 30))
+    window.annotation.save(str(tmp_path / "mask.ome.zarr"), plugin="napari-unet")
+
+    assert read_image(tmp_path / "mask.ome.zarr").offset == offset
