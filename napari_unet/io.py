@@ -22,6 +22,7 @@ from napari_unet.formats import (
     reading,
 )
 from napari_unet.formats.dicom import images_in
+from napari_unet.pictures import numbered
 from napari_unet.run import BadInput
 from napari_unet.units import PIXEL, full_name
 
@@ -159,9 +160,29 @@ def stem(path: Path) -> str:
     return _ENDING.sub("", path.name) or path.name
 
 
+def refuse_twins(paths: Iterable[Path]) -> None:
+    """Refuse images that only their suffix tells apart: mask and result could be of either."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        twin = seen.setdefault(stem(path), path)
+        if twin != path:
+            raise BadInput(f"{twin} and {path} are images of the same name; rename one of them.")
+
+
 def plain_name(name: str) -> str:
     """A name that a file may have on any system."""
     return re.sub(r"[^\w .()+-]", "_", name).strip(" .") or "image"
+
+
+def file_names(names: Iterable[str]) -> list[str]:
+    """What the files of images of these names are called: on no system two alike."""
+    taken: set[str] = set()
+    called = []
+    for name in map(plain_name, names):
+        free = numbered(name.casefold(), taken)  # some disks take Cell and cell for one
+        taken.add(free)
+        called.append(name + free[len(name.casefold()) :])
+    return called
 
 
 def _by_stem(masks: Iterable[Path]) -> dict[str, Path]:

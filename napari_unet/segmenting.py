@@ -14,7 +14,7 @@ from pydantic import Field
 from napari_unet import heap
 from napari_unet.annotation import Region, ends_of, left_out
 from napari_unet.config import Frozen, PredictConfig, SegClass
-from napari_unet.io import plain_name
+from napari_unet.io import file_names
 from napari_unet.pictures import Picture
 from napari_unet.run import BadInput, Control, Event, Predicted
 from napari_unet.tiling import zeros
@@ -249,12 +249,13 @@ def segment_files(
 ) -> Iterator[Event]:
     """Segment every image of a folder, or images by name, and write the masks into another."""
     from napari_unet.export import describe, export_labels
-    from napari_unet.io import list_images, read_image, stem
+    from napari_unet.io import list_images, read_image, refuse_twins, stem
     from napari_unet.library import chosen_model
 
     loaded, refused = chosen_model(model), list[BadInput]()
     if isinstance(files, Path):
-        files = [(stem(path), path) for path in list_images(files)]
+        refuse_twins(paths := list_images(files))
+        files = [(stem(path), path) for path in paths]
     masks = _masks_of(files, out, suffix)
     with heap.kept():
         for done, ((name, path), file) in enumerate(zip(files, masks, strict=True), 1):
@@ -279,15 +280,8 @@ def segment_files(
 
 def _masks_of(files: list[tuple[str, Path]], out: Path, suffix: str) -> list[Path]:
     """Where the masks go; what is in the way is found out before the work, not after."""
-    masks: dict[Path, Path] = {}
-    for name, path in files:
-        mask = out / f"{plain_name(name)}.{suffix}"
+    masks = [out / f"{name}.{suffix}" for name in file_names(name for name, _ in files)]
+    for mask in masks:
         if mask.exists():
             raise BadInput(f"{mask} exists already; choose another folder for the masks.")
-        if mask in masks:
-            raise BadInput(
-                f"The masks of {masks[mask].name} and {path.name} would both be {mask.name}; "
-                "rename one of them."
-            )
-        masks[mask] = path
-    return list(masks)
+    return masks

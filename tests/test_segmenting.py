@@ -564,10 +564,19 @@ class TestFolder:
     def test_names_that_would_clash_are_found_before_the_work(self, folder, tmp_path):
         np.save(folder / "a.npy", make_pixels(1, 20, 20)[0])
 
-        with pytest.raises(BadInput, match=r"masks of a\.npy and a\.tif would both be a\.tif"):
+        with pytest.raises(BadInput, match=r"a\.npy and .*a\.tif are images of the same name"):
             of_folder(folder, tmp_path / "masks")
 
         assert not (tmp_path / "masks").exists()
+
+    def test_images_of_a_project_that_some_disks_would_take_for_one_are_numbered(
+        self, folder, tmp_path
+    ):
+        files = [("cell", folder / "a.tif"), ("Cell", folder / "a.tif"), ("a?", folder / "a.tif")]
+
+        list(segment_files(make_model(), files, tmp_path / "m", "tif", CONFIG, Control()))
+
+        assert {p.name for p in (tmp_path / "m").iterdir()} == {"cell.tif", "Cell 2.tif", "a_.tif"}
 
     @pytest.mark.parametrize("inside", [False, True])
     def test_nothing_is_overwritten(self, folder, tmp_path, inside):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.parts import command, say, tell_left_out, tell_problems
 from napari_unet.cli.predict import FORMATS
-from napari_unet.cli.targets import check_targets, file_names
+from napari_unet.cli.targets import check_targets, names_in
 from napari_unet.progress import count
 from napari_unet.run import BadInput
 
@@ -55,7 +55,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _write_each(project: Project, keys: list[str], arguments: argparse.Namespace) -> int:
     """Write a file for each image; how many of them were left out."""
-    names = file_names(project)
+    names = names_in(project)
     files = [arguments.out / f"{names[key]}.{arguments.format}" for key in keys]
     check_targets(files, map(project.file, project.images), arguments.overwrite)
     if not arguments.painted:

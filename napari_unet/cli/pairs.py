@@ -28,7 +28,7 @@ def read_pairs(images: Path, masks: Path, axes: str | None) -> list[tuple[Image,
 
 def matched(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """One image with one mask whatever their names, or those of two folders by name."""
-    from napari_unet.io import list_images, match_pairs
+    from napari_unet.io import list_images, match_pairs, refuse_twins
 
     first, second = list_images(images), list_images(masks)
     if images.exists() and masks.exists() and images.samefile(masks):
@@ -37,17 +37,6 @@ def matched(images: Path, masks: Path) -> list[tuple[Path, Path]]:
         return [(images, masks)]
     refuse_twins(first)
     return match_pairs(first, second)
-
-
-def refuse_twins(paths: list[Path]) -> None:
-    """Refuse images that only their suffix tells apart: mask and result could be of either."""
-    from napari_unet.io import stem
-
-    seen: dict[str, Path] = {}
-    for path in paths:
-        twin = seen.setdefault(stem(path), path)
-        if twin != path:
-            raise BadInput(f"{twin} and {path} are images of the same name; rename one of them.")
 
 
 def add_meaning(parser: argparse.ArgumentParser, of: str) -> None:

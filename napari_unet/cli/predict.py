@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.pairs import refuse_twins
 from napari_unet.cli.parts import (
     INTERRUPTED,
     command,
@@ -22,7 +21,7 @@ from napari_unet.cli.parts import (
     tell_left_out,
     tell_problems,
 )
-from napari_unet.cli.targets import check_targets, file_names
+from napari_unet.cli.targets import check_targets, names_in
 from napari_unet.run import BadInput, Control, Event, Noticed, Tiled
 from napari_unet.suffixes import MASKS
 
@@ -131,7 +130,7 @@ class _Source:
 
 def _sources(path: Path, axes: str | None) -> list[_Source]:
     """The images at a path, or of a project."""
-    from napari_unet.io import list_images, read_image, stem
+    from napari_unet.io import list_images, read_image, refuse_twins, stem
     from napari_unet.records import is_project
 
     if is_project(path):
@@ -151,7 +150,7 @@ def _sources_of_project(folder: Path, axes: str | None) -> list[_Source]:
     tell_problems(project)
     if not project.images:
         raise BadInput(f"{folder} has no images; add some first.")
-    names = file_names(project)
+    names = names_in(project)
     return [
         _Source(card.name, names[key], project.file(key), partial(project.read, key))
         for key, card in project.images.items()

@@ -30,23 +30,18 @@ def check_targets(targets: Iterable[Path], images: Iterable[Path], overwrite: bo
             raise BadInput(f"{target} exists already; give --overwrite or another folder.")
 
 
-def file_names(project: Project) -> dict[str, str]:
-    """What the files of each image of a project are called, by its key: on no system two alike.
+def names_in(project: Project) -> dict[str, str]:
+    """What the files of each image of a project are called, by its key.
 
     One that cannot have its own name is told of.
     """
-    from napari_unet.io import plain_name
-    from napari_unet.pictures import numbered
+    from napari_unet.io import file_names, plain_name
 
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for key, card in project.images.items():
-        name = plain_name(card.name)
-        free = numbered(name.casefold(), taken)  # some disks take Cell and cell for one
-        taken.add(free)
-        names[key] = name + free[len(name.casefold()) :]
-        if names[key] != name:
-            say(f"The files of '{card.name}' are called '{names[key]}'; '{name}' is taken.")
+    cards = project.images.items()
+    names = dict(zip(project.images, file_names(card.name for _, card in cards), strict=True))
+    for key, card in cards:
+        if names[key] != (own := plain_name(card.name)):
+            say(f"The files of '{card.name}' are called '{names[key]}'; '{own}' is taken.")
     return names
 
 
