@@ -15,7 +15,8 @@ TRAIN, HELD, BUFFER = 0, 1, 2
 COST = 1.25
 # Of one image it may take so much: of three images, none can be spared.
 MOST_OF_IMAGE = 0.5
-# From so many images on, whole images are held out.
+# From so many images on, whole images are held out, though none of which little is painted: all
+# that would be learned of it later is kept from training as well.
 MANY_IMAGES = 5
 WINDOWS = 8  # held-out rectangles at most
 LEAST = 2000  # held-out pixels; a score on fewer, such as a stroke or two, is chance
@@ -134,7 +135,8 @@ class HoldOut:
                 return
             fresh = not self._trained[item.name].any() and not self.windows[item.name]
             small = held + item.labelled <= COST * self.share * total
-            if fresh and small and item.labelled and self._leaves_classes(items, item):
+            spared = fresh and small and item.labelled and not is_sparse([item])
+            if spared and self._leaves_classes(items, item):
                 self.roles[item.name][:], self.windows[item.name] = HELD, [_whole(item)]
 
     def _leaves_classes(self, items: tuple[Item, ...], item: Item) -> bool:

@@ -200,6 +200,20 @@ class TestManyImages:
         holdout.update(training_set.items)
         assert holdout.held(training_set.items) == 64 * 64
 
+    @pytest.mark.parametrize("width", [6, 12, 50])
+    def test_are_not_where_there_are_only_strokes(self, width):
+        """The next image's first strokes would be held out, and with them all of it for good."""
+        training_set = make_set(*[(400, 400)] * 7)
+        holdout = HoldOut(0.2, (60, 60), 0)
+        for number, item in enumerate(training_set.items):
+            for place, value in ((20, 1), (220, 2), (340, BACKGROUND)):
+                rows = slice(place, place + (50 if number < 4 else width))
+                training_set.paint(item.name, (rows, slice(10, 390)), value)
+                holdout.update(training_set.items)
+        items = training_set.items
+        assert holdout.held(items)
+        assert all((holdout.roles[item.name] == TRAIN).any() for item in items)
+
     def test_the_seed_chooses_which(self):
         def chosen(seed: int) -> str:
             training_set = make_set(*[(64, 64)] * 6)
