@@ -13,7 +13,7 @@ from napari_unet.device import ran_out_of_memory
 from napari_unet.holdout import HoldOut
 from napari_unet.judging import Judge
 from napari_unet.learner import Learner, Weights, copied, under
-from napari_unet.metrics import Scores, dice_of, mean
+from napari_unet.metrics import Scores, mean
 from napari_unet.models.pixels import PixelNet
 from napari_unet.run import Scored
 
@@ -117,9 +117,9 @@ class Best:
             if not ran_out_of_memory(error):
                 raise
             return {}  # with the score on a sample
-        pooled = mean(self._jury.pooled(tables, learner.sampler.items))
+        pooled = mean(self._jury.pooled(tables.values()))
         self._dice = self._dice if pooled is None else pooled
-        scores = {name: mean(dice_of(table)) for name, table in tables.items()}
+        scores = {name: mean(self._jury.pooled([table])) for name, table in tables.items()}
         return {name: score for name, score in scores.items() if score is not None}
 
     def state(self) -> tuple[Weights, dict[str, Any]]:

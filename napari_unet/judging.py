@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.annotation import Item, Region, parted
+from napari_unet.annotation import BLOCK, Item, Region, parted
 from napari_unet.device import Numerics
-from napari_unet.holdout import HELD, HoldOut
+from napari_unet.holdout import HoldOut
 from napari_unet.metrics import Matrix, Scores, confusion, dice_of, mean
 from napari_unet.models import Net
 from napari_unet.models.pixels import as_logs, together
@@ -22,8 +22,8 @@ from napari_unet.rims import without_rims
 from napari_unet.tiling import Tile, widened
 
 EDGE = {2: 256, 3: 48}  # held-out windows are looked at in pieces of this edge,
-PIECES = 4  # and at most twice so many in all, evenly spread
-LEAST_OF_CLASS = 500  # held-out pixels, without which a class is not judged
+PIECES = 4  # and about twice so many at most, evenly spread, but for classes that need others
+LEAST_OF_CLASS = 500  # pixels that were looked at, without which a class is not judged
 GOLDEN = (math.sqrt(5) - 1) / 2  # of whose multiples the fractions are spread evenly
 # What is held out lies in images that were learned from, and does not show what others are like.
 LEAD = 0.02  # in Dice, which another share of a second opinion needs to be preferred to the usual
@@ -54,21 +54,15 @@ class Judge:
         Another's `view` has that share in the answer: the first, unless one is clearly better.
         """
         tables = self.tables(net, items, PIECES, shares, view)
-        scores = {share: self.pooled(found, items) for share, found in tables.items()}
+        scores = {share: self.pooled(found.values()) for share, found in tables.items()}
         best = max(scores, key=lambda s: (mean(scores[s]) or 0.0) + LEAD * (s == shares[0]))
         return best, scores[best]
 
-    def pooled(self, tables: dict[str, Matrix], items: tuple[Item, ...]) -> Scores:
-        """Dice of each class of which enough is held out; of others it would be chance."""
-        held = np.zeros(1 + self.classes + self.rims, np.int64)
-        for item in items:
-            held += self.holdout.counts(item, HELD)
-        if self.rims:
-            held[1] += held[-1]
-        nothing = np.zeros((self.classes + 1,) * 2, np.int64)
-        scores = dice_of(sum(tables.values(), nothing))
-        known = held[1 : self.classes + 1] >= LEAST_OF_CLASS
-        return tuple(s if k else None for s, k in zip(scores, known, strict=True))
+    def pooled(self, tables: Iterable[Matrix]) -> Scores:
+        """Dice of each class of which enough was looked at; of others it would be chance."""
+        table = sum(tables, np.zeros((self.classes + 1,) * 2, np.int64))
+        known = table.sum(1)[1:] >= LEAST_OF_CLASS
+        return tuple(s if k else None for s, k in zip(dice_of(table), known, strict=True))
 
     def tables(
         self,
@@ -88,10 +82,12 @@ class Judge:
         tables: dict[float, dict[str, Matrix]] = {share: {} for share in shares}
         pieces = [(item, region) for item in items for region in self._pieces(item)]
         self.pixels = 0
-        wanted = _spread(pieces[:: max(1, len(pieces) // pieces_wanted)])
-        for number, (item, region) in enumerate(wanted):
-            if number >= 2 * PIECES and time.perf_counter() > end:
+        sample = self._sample(pieces)
+        others = [place for place in _spread(len(pieces), pieces_wanted) if place not in sample]
+        for number, place in enumerate(sample + others):
+            if number >= len(sample) and time.perf_counter() > end:
                 break
+            item, region = pieces[place]
             found = self._confusions(net, item, region, shares, view)
             for share, table in zip(shares, found, strict=True):
                 known = tables[share]
@@ -103,6 +99,27 @@ class Judge:
         for window in self.holdout.windows.get(item.name, []):
             out += parted(window, self.edge)
         return [region for region in out if item.annotation[region].any()]
+
+    def _sample(self, pieces: list[tuple[Item, Region]]) -> list[int]:
+        """Which of the pieces to look at, so that every class that can be judged is."""
+        chosen = _spread(len(pieces), PIECES)
+        counts = np.array([self._counts(*piece) for piece in pieces])
+        for each in counts.T[1:]:
+            if each.sum() < LEAST_OF_CLASS:
+                continue
+            for place in np.argsort(-each, kind="stable").tolist():
+                if each[chosen].sum() >= LEAST_OF_CLASS or not each[place]:
+                    break
+                if place not in chosen:
+                    chosen.append(place)
+        return chosen
+
+    def _counts(self, item: Item, region: Region) -> np.ndarray:
+        """Pixels of background and each class in the blocks that a region touches."""
+        edge = BLOCK[item.annotation.ndim]
+        blocks = tuple(slice(s.start // edge, -(-s.stop // edge)) for s in region)
+        counts: np.ndarray = item.counts[(slice(None), *blocks)].reshape(len(item.counts), -1)
+        return counts.sum(1)
 
     @torch.no_grad()
     def _confusions(
@@ -127,10 +144,10 @@ class Judge:
         return confusion(labels.numpy(), truth, self.classes)
 
 
-def _spread(pieces: list[tuple[Item, Region]]) -> list[tuple[Item, Region]]:
-    """In an order whose every beginning is spread over all."""
-    places = sorted(range(len(pieces)), key=lambda place: place * GOLDEN % 1)
-    return [pieces[place] for place in places]
+def _spread(number: int, wanted: int) -> list[int]:
+    """So many places of a number, or up to twice so many; every beginning is spread over all."""
+    places = range(number)[:: max(1, number // wanted)]
+    return sorted(places, key=lambda place: place // places.step * GOLDEN % 1)
 
 
 def _logits_of(view: View | None, item: Item, region: Region, number: int) -> Tensor:

@@ -20,7 +20,7 @@ from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics
 from napari_unet.holdout import HoldOut
 from napari_unet.inference import predict
-from napari_unet.judging import PIECES, Judge
+from napari_unet.judging import Judge
 from napari_unet.library import load_model
 from napari_unet.metrics import confusion
 from napari_unet.models import build
@@ -548,47 +548,6 @@ class TestHints:
         assert shares == {0: 1, ASKED: TOGETHER}
         assert event.last.card.net.pixels == TOGETHER
 
-    @pytest.mark.parametrize(("net", "advice", "best"), [(1, -2, 0), (1, 1, None), (-1, 2, 0.5)])
-    @pytest.mark.parametrize("usual", [0, 0.5])
-    def test_the_usual_share_unless_another_is_better(self, monkeypatch, net, advice, best, usual):
-        """Net and adviser see what is true, or its opposite, with so many times the certainty."""
-        monkeypatch.setattr("napari_unet.judging.LEAST_OF_CLASS", 1)
-        training_set = TrainingSet(class_table(1))
-        for seed in range(6):
-            _, mask = discs(seed)
-            training_set.add(str(seed), 255 * mask[None], mask, complete=True)
-        holdout = HoldOut(0.2, (0, 0), 0)
-        holdout.update(training_set.items)
-
-        class Sees:
-            halo, stride = (0, 0), (1, 1)
-
-            def __call__(self, x):
-                return net * 4 * x.sign()
-
-        def view(item):
-            right = 4 * np.where(item.annotation == 1, 1.0, -1.0)
-            p = torch.from_numpy(advice * np.stack([-right, right])).sigmoid()
-            return p.float().numpy()
-
-        numerics = choose_numerics(torch.device("cpu"), "float32", 2)
-        jury = Judge(holdout, numerics, 1, 2)
-        share, scores = jury.score(Sees(), training_set.items, (usual, 0.5 - usual), view)
-        assert share == (usual if best is None else best)
-        assert scores == (1,)
-
-    @pytest.mark.parametrize("usual", [0, 0.5])
-    @pytest.mark.parametrize("lead", [0.01, 0.03])
-    def test_a_small_lead_is_not_enough_for_another_share(self, monkeypatch, lead, usual):
-        other = 0.5 - usual
-        found = {usual: (0.8,), other: (0.8 + lead,)}
-        best = other if lead > 0.02 else usual
-        monkeypatch.setattr(Judge, "tables", lambda *_: found)
-        monkeypatch.setattr(Judge, "pooled", lambda _self, table, _items: table)
-        numerics = choose_numerics(torch.device("cpu"), "float32", 2)
-        jury = Judge(HoldOut(0.2, (0, 0), 0), numerics, 1, 2)
-        assert jury.score(None, (), (usual, other)) == (best, found[best])
-
     def test_augmentation_grows_where_brightness_tells(self, monkeypatch):
         """And only there: without a second opinion nothing says so."""
         monkeypatch.setattr("napari_unet.learner.KNOWN", 10)
@@ -977,28 +936,6 @@ class TestLateTrouble:
 
         assert isinstance(event, Trained)
         assert event.model.weights
-
-    def test_the_last_look_at_what_is_held_out_ends_after_its_time(self, monkeypatch):
-        looked = []
-        real = Judge._confusions
-
-        def spy(self, net, item, region, *rest):
-            looked.append((item.name, region))
-            return real(self, net, item, region, *rest)
-
-        monkeypatch.setattr(Judge, "_confusions", spy)
-        training_set, holdout = make_set(6), HoldOut(0.5, (0, 0), 0)
-        holdout.update(training_set.items)
-        judge = Judge(holdout, choose_numerics("cpu", "float32"), 1, 2)
-        judge.edge = 32
-        net = build(NetConfig(width=4, depth=2)).eval()
-
-        judge.tables(net, training_set.items, 1000)
-        every = looked.copy()
-        judge.tables(net, training_set.items, 1000, seconds=0)
-        assert len(every) == len(set(map(str, every))) > 2 * PIECES
-        assert looked[len(every) :] == every[: 2 * PIECES], "no fewer than of a sample"
-        assert len({name for name, _ in every[:3]}) == 3, "any beginning is spread over all"
 
     @pytest.mark.parametrize(
         ("budget", "limit"), [({"steps": 25}, np.inf), ({"seconds": 1}, MOST_SECONDS)]
