@@ -12,7 +12,7 @@ from psygnal import Signal
 from pydantic import ValidationError
 
 from napari_unet.annotation import Region, TrainingSet
-from napari_unet.cards import model_folder
+from napari_unet.cards import Card, model_folder
 from napari_unet.config import PredictConfig, Role, SegClass, TrainConfig, class_table
 from napari_unet.live import Look, Seen, watched
 from napari_unet.pictures import Picture, View, numbered
@@ -144,6 +144,12 @@ class Session:
         if self._set is None:
             return (0,) * (1 + len(self._classes))
         return tuple(int(n) for n in self._set.counts)
+
+    def suits(self, card: Card) -> bool:
+        """Whether a model reads images such as are learned now, so that a run can go on from it."""
+        ndim = 3 if self._volumes else 2
+        channels = card.net.in_channels if self._set is None else self._channels
+        return (card.net.ndim, card.net.in_channels) == (ndim, channels)
 
     def refuse_misfit(self, picture: Picture, before: str = "") -> None:
         """Say why a picture cannot be learned together with those that are painted on.

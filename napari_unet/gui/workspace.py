@@ -357,7 +357,9 @@ class Workspace(QObject):
             self.keeping.learned.note(outcome.best, self.kept_as)
         self.run_ended.emit(failure)
         if self._again and failure is None:
-            self._go_on_from(self._from if outcome is None else outcome.last)
+            last = self._from if outcome is None else outcome.last
+            fits = outcome is None or self.session.suits(outcome.last.card)
+            self._go_on_from(last if fits else None)
         self._again = False
 
     def keep(self, which: str) -> None:
@@ -404,9 +406,9 @@ class Workspace(QObject):
             self._held = False
             self.session.resume()
 
-    def _go_on_from(self, model: Any) -> None:
+    def _go_on_from(self, start: Any) -> None:
         try:
-            self.start_training(model)
+            self.start_training(start)
         except BadInput as error:
             self.said.emit(str(error))
 

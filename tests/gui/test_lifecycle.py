@@ -210,6 +210,19 @@ def test_a_class_comes_and_goes_while_training(learning, notified):
     assert notified == []
 
 
+def test_other_axes_while_training_begin_it_anew(open_window, notified):
+    window = open_window(np.stack([halves(64, 96)] * 3))
+    window.paint_both()
+    window.train()
+
+    for ndim in (3, 2):
+        window.session.volumes = ndim == 3
+        window.until(lambda n=ndim: window.session.newest.card.net.ndim == n, seconds=60)
+    window.stop()
+
+    assert notified == []
+
+
 # ---- docks
 
 
