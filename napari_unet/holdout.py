@@ -113,7 +113,7 @@ class HoldOut:
         self.roles = {k: np.array(v, np.uint8) for k, v in state["roles"].items()}
         self._trained = {k: np.array(v, bool) for k, v in state["trained"].items()}
         self.windows = _in_regions(state["windows"])
-        self._asked = _in_regions(state.get("asked", {}))
+        self._asked = _in_regions(state["asked"])
         self._rng.bit_generator.state = state["rng"]
 
     def _hold_all(self, item: Item) -> None:

@@ -33,6 +33,7 @@ from napari_unet.learner import Learner, Weights
 from napari_unet.library import Model
 from napari_unet.origin import Origin, Windows, identify
 from napari_unet.patches import Sampler, item_stats
+from napari_unet.pictures import numbered
 from napari_unet.run import (
     BadInput,
     Control,
@@ -163,6 +164,7 @@ class _Run:
         # Sums depend on the number of threads: with so many steps wanted, it stays as it is.
         self.threads = Threads(self.numerics.device.type == "cpu" and config.steps is None)
         self.resting = False
+        self._learned: dict[str, str] = {}  # names of images, by fingerprint, also of those gone
         self._unfit: set[str] = set()  # images that were to judge, and cannot
         self._progress_step = 0  # the last at which something improved, or was painted
         self._losses = (math.inf, 0.0)  # lowest and present, smoothed
@@ -203,6 +205,7 @@ class _Run:
         if not painted:
             return
         self._be_patient_again()
+        self._know_images()
         if first and self.config.holdout and not self.holdout.held(self.sampler.items):
             yield Noticed("held-out", LEARNED_BEFORE if self.origin.learned else TOO_LITTLE)
         yield from self._cannot_judge()
@@ -212,6 +215,9 @@ class _Run:
                 yield Noticed("not-learned", self._only_held_out(number))
             elif there.any():
                 yield Noticed("class", self._nowhere(number))
+
+    def _know_images(self) -> None:
+        self._learned |= {identify(i): i.name for i in self.sampler.items if i.labelled}
 
     def _cannot_judge(self) -> Iterator[Event]:
         """Say of which images it is asked that they judge, after they were learned."""
@@ -456,7 +462,10 @@ class _Run:
 
     def _card(self, step: int, dice: float | None, share: float) -> Card:
         items = self.sampler.items  # others came a moment ago, and were not learned
-        images = {i.name: identify(i) for i in items}
+        images = {i.name: digest for i in items if (digest := identify(i)) in self._learned}
+        for digest, name in self._learned.items():
+            if digest not in images.values():
+                images[numbered(name, images)] = digest  # another may have its name now
         earlier, windows = self.origin.beside(images)
         version = Version(
             number=1,
@@ -495,6 +504,7 @@ class _Run:
             "learner": learner,
             "sampler": self.sampler.state(),
             "holdout": self.holdout.state(),
+            "images": self._learned,
             "seconds": self.budget.seconds,
             "progress": self._progress_step,
             "losses": self._losses,
@@ -535,6 +545,8 @@ class _Run:
         self.holdout.restore(state["holdout"])
         self.sampler.refresh(self.step)
         self.sampler.restore(state["sampler"])
+        self._learned = dict(state["images"])
+        self._know_images()
         self.best.restore(tensors, state)
         self.budget.seconds = state["seconds"]
         self._progress_step = state["progress"]

@@ -16,6 +16,7 @@ from napari_unet.adviser import ASKED, FIRST_GUESS, TOGETHER, TRUSTED
 from napari_unet.annotation import TrainingSet
 from napari_unet.augment import draw_warp
 from napari_unet.best import MOST_PIECES, MOST_SECONDS
+from napari_unet.cards import fingerprint
 from napari_unet.config import BACKGROUND, NetConfig, TrainConfig, class_table
 from napari_unet.device import Numerics, choose_numerics
 from napari_unet.holdout import HoldOut
@@ -365,6 +366,22 @@ class TestJudging:
         name = next(n for n, d in second.card.images.items() if d == first.card.images["discs 0"])
         assert second.card.windows.get(name) == first.card.windows.get("discs 0")
 
+    @pytest.mark.parametrize("back", [False, True], ids=["gone", "another in its place"])
+    def test_what_was_learned_of_an_image_that_is_gone_is_known(self, back):
+        """A run that goes on from it is not judged by what this one learned."""
+        training_set = make_set(3)
+        training_set.add("not painted on", discs(5)[0])
+        for event in train(TrainConfig(steps=4, **TINY), training_set):
+            if isinstance(event, Stepped) and event.step == 2:
+                digest = fingerprint(discs(1)[0])
+                training_set.remove("discs 1")
+                if back:
+                    image, mask = discs(7)
+                    training_set.add("discs 1", image, mask, complete=True)
+        images = event.model.card.images
+        assert sorted(images) == ["discs 0", "discs 1", *["discs 1 2"] * back, "discs 2"]
+        assert images["discs 1 2" if back else "discs 1"] == digest
+
     def test_says_when_too_little_can_be_held_out(self):
         events = run(make_set(1, size=64), steps=1)
 
@@ -631,6 +648,15 @@ class TestCheckpoint:
         assert last.model.card.net.grain == 2
         *_, anew = train(TrainConfig(steps=2, **settings), thin)
         assert anew.model.card.net.grain == 1
+
+    def test_going_on_knows_what_was_learned_of_an_image_that_is_gone(self, tmp_path):
+        path = tmp_path / "run.safetensors"
+        list(train(TrainConfig(steps=2, **TINY), make_set(2), checkpoint=path))
+
+        *_, last = train(TrainConfig(steps=4, **TINY), make_set(1), checkpoint=path)
+
+        learned = {f"discs {n}": fingerprint(discs(n)[0]) for n in range(2)}
+        assert last.model.card.images == learned
 
     @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x04pickle"])
     def test_a_foreign_file_is_refused(self, tmp_path, content):
