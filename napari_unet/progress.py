@@ -544,8 +544,8 @@ def _class_rare(progress: Progress, painted: _Painted) -> str | None:
         return None
     return (
         f"'{painted.names[rare]}' has only {count(fewest, 'painted pixel')}, "
-        f"'{painted.names[common]}' {most:,}; paint more of '{painted.names[rare]}', or tick "
-        "balance so that it weighs more."
+        f"'{painted.names[common]}' {most:,}; paint more of '{painted.names[rare]}' or, of "
+        "complete masks, tick balance so that it weighs more."
     )
 
 

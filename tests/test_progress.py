@@ -382,8 +382,8 @@ FALLEN = (
     "wrong."
 )
 RARE = (
-    "'nucleus' has only 1 painted pixel, 'cell' 6,000; paint more of 'nucleus', or tick balance so "
-    "that it weighs more."
+    "'nucleus' has only 1 painted pixel, 'cell' 6,000; paint more of 'nucleus' or, of complete "
+    "masks, tick balance so that it weighs more."
 )
 NO_SCORE = (
     "Judge it by the live mask: too little is painted to hold some of it out for a score. More "
