@@ -105,9 +105,14 @@ class TrainConfig(NetChoice):
 
     seconds: float | None = Field(None, gt=0, description="Stop after so many seconds")
     steps: int | None = Field(None, ge=1, description="Stop after so many steps")
-    batch: int = Field(4, ge=1, le=1024, description="Patches in one step")
+    batch: int = Field(
+        4, ge=1, le=1024, description="Patches in one step; of volumes a quarter of them"
+    )
     patch: int | None = Field(
-        None, ge=16, le=4096, description="Edge of a square patch, in pixels; none fits it to grain"
+        None,
+        ge=16,
+        le=4096,
+        description="Edge of a patch, in pixels, of volumes 3/8 of it; none fits it to grain",
     )
     rate: float = Field(0.02, gt=0, le=1, description="Learning rate")
     decay: float = Field(1e-2, ge=0, le=1, description="Weight decay")
