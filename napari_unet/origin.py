@@ -36,19 +36,15 @@ class Origin:
     def build(self, config: TrainConfig, training_set: TrainingSet) -> Net:
         """A net for a training set, with the model's weights."""
         net = build(self._net_config(config, training_set))
-        if self._model is not None:
-            _take_over(net, self._model, training_set.rims)
+        if self._model is not None and not _take_over(net, self._model, training_set.rims):
+            self.steps = 0  # it has yet to learn what to answer
         return net
 
-    def adviser(self, net: Net, rims: bool, device: torch.device) -> PixelNet | None:
-        """The model's classifier of pixels, if it tells the same things apart."""
-        model = self._model
-        if model is None or model.net.pixels is None:
+    def adviser(self, device: torch.device) -> PixelNet | None:
+        """The model's classifier of pixels, which tells the same things apart if it has learned."""
+        if self._model is None or self._model.net.pixels is None:
             return None
-        own = net.config.model_copy(update={"pixels": model.card.net.pixels})
-        if model.net.config != own or model.card.rims != rims:
-            return None
-        return copy.deepcopy(model.net.pixels).to(device)
+        return copy.deepcopy(self._model.net.pixels).to(device)
 
     def held_out_of(self, item: Item) -> list[Region] | None:
         """What was held out of an image, under whatever name; None if it was not learned before."""
@@ -99,8 +95,8 @@ def identify(item: Item) -> str:
     return found
 
 
-def _take_over(net: Net, start: Model, rims: bool) -> None:
-    """Weights of another model; only its last layer may differ, where the classes do."""
+def _take_over(net: Net, start: Model, rims: bool) -> bool:
+    """Take the weights of another model; whether also its last layer fits, as the classes do."""
     own = net.state_dict()
     fitting = {k: v for k, v in start.weights.items() if k in own and own[k].shape == v.shape}
     if start.card.rims != rims:  # as many outputs may mean other things
@@ -108,6 +104,7 @@ def _take_over(net: Net, start: Model, rims: bool) -> None:
     if any(k not in fitting and not k.startswith("last") for k in own):
         raise _misfit(start, net.config.ndim, net.config.in_channels)
     net.load_state_dict(own | fitting)
+    return all(k in fitting for k in own)
 
 
 def _misfit(model: Model, ndim: int, channels: int) -> BadInput:

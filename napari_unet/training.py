@@ -154,7 +154,7 @@ class _Run:
         before = self.origin.steps
         hinting, earlier = config.second_opinion and before < TRUSTED, None
         if config.second_opinion and not hinting:
-            earlier = self.origin.adviser(net, training_set.rims, self.numerics.device)
+            earlier = self.origin.adviser(self.numerics.device)
         self.adviser = Adviser(
             self.sampler, net.config, self.numerics, config.seed, hinting, earlier
         )

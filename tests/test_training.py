@@ -516,6 +516,24 @@ class TestHints:
         assert equal(kept, {k: last.weights[k] for k in kept})
         assert last.card.net.pixels == TOGETHER, "it is no first guess"
 
+    def test_a_net_of_other_classes_has_not_learned(self, monkeypatch):
+        """What it answers is new: until it knows better, the classifier says it, and tells it."""
+        model = run(strokes(), steps=2)[-1].model
+        version = model.card.current.model_copy(update={"steps": TRUSTED})
+        model.card = model.card.model_copy(update={"versions": (version,)})
+        training_set, hinted = TrainingSet(class_table(2)), []
+        for item in strokes().items:
+            annotation = item.annotation.copy()
+            annotation[:, :20][annotation[:, :20] == 1] = 2
+            training_set.add(item.name, item.image, annotation)
+        monkeypatch.setattr(learner, "hint_loss", lambda *_: hinted.append(1) or torch.zeros(()))
+        started, *_, done = train(TrainConfig(steps=2, **TINY), training_set, start=model)
+        assert started.first_guess
+        assert started.learned == 0
+        assert hinted
+        assert done.model.card.net.pixels == 1
+        assert done.model.card.current.learned == 2
+
     def test_a_net_that_has_learned_a_little_has_a_part_in_them_at_once(self, monkeypatch):
         model = run(strokes(), steps=2)[-1].model
         version = model.card.current.model_copy(update={"steps": FIRST_GUESS})
@@ -548,8 +566,9 @@ class TestHints:
         version = model.card.current.model_copy(update={"steps": TRUSTED})
         changed = {"versions": (version,), "rims": True}
         model.card = model.card.model_copy(update=changed)
-        last = [*train(TrainConfig(steps=2, **TINY), strokes(), start=model)][-1].last
-        assert last.card.net.pixels == 0
+        started, *_, done = train(TrainConfig(steps=2, **TINY), strokes(), start=model)
+        assert started.learned == 0
+        assert done.last.card.net.pixels == 1, "one was fitted anew"
 
     def test_in_a_volume_they_share_the_answer_too(self):
         training_set = TrainingSet(class_table(1), 3)
