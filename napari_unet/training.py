@@ -28,6 +28,7 @@ from napari_unet.device import (
     ran_out_of_memory,
     room_for,
 )
+from napari_unet.footing import Footing
 from napari_unet.holdout import HoldOut
 from napari_unet.learner import Learner, Weights
 from napari_unet.library import Model
@@ -61,9 +62,7 @@ LEARNED_BEFORE = (
     "What is annotated was learned in an earlier run or is too little to be held out, so no score "
     "can be given; annotate another image."
 )
-BACKUP_STEPS = 50
 CHECKPOINT_SECONDS = 60
-MOST_ROLLBACKS = 5
 
 
 def train(
@@ -161,6 +160,7 @@ class _Run:
         self.say = Say(self.adviser, before)
         self.learner = Learner(net, config, self.sampler, self.numerics, self.adviser, before)
         self.best = Best(self.learner, self.holdout, self.say, self.budget)
+        self.footing = Footing(self.learner)
         # Sums depend on the number of threads: with so many steps wanted, it stays as it is.
         self.threads = Threads(self.numerics.device.type == "cpu" and config.steps is None)
         self.resting = False
@@ -169,9 +169,6 @@ class _Run:
         self._progress_step = 0  # the last at which something improved, or was painted
         self._losses = (math.inf, 0.0)  # lowest and present, smoothed
         self._pending: tuple[int, Tensor] | None = None  # a loss that is not waited for
-        self._backup = self.learner.weights()
-        self._backed_up_at = 0
-        self._rollbacks = 0
         self._saved = time.perf_counter()
         self._guessed = False  # whether the last answer was the classifier
         self.failed = False
@@ -391,19 +388,12 @@ class _Run:
             if not self.best.found:  # with a score to go by, the loss no longer counts as progress
                 self._progress_step = step
         self._losses = (lowest, smooth)
-        if step % BACKUP_STEPS == 0:
-            # The step after this one has been taken already, and may be the one that diverged.
-            backup = self.learner.weights()
-            if all(map(finite, backup)):
-                self._backup, self._backed_up_at, self._rollbacks = backup, step, 0
+        self.footing.stood(step)
         return Stepped(step, self.budget.seconds, loss, self.learner.pixels)
 
     def _roll_back(self) -> Event:
-        self._rollbacks += 1
-        rate = self.learner.rate / 2
-        self.learner.start_again_from(self._backup, rate)
         self._pending = None
-        if self._rollbacks > MOST_ROLLBACKS:
+        if not self.footing.go_back():
             return self._give_up(
                 "diverged",
                 "Training diverges again and again; lower the learning rate, and look for images "
@@ -411,7 +401,8 @@ class _Run:
             )
         return Noticed(
             "diverged",
-            f"The loss was no longer a number; back to the last good weights, rate now {rate:g}.",
+            f"The loss was no longer a number; back to the last good weights, rate now "
+            f"{self.learner.rate:g}.",
         )
 
     def _shrink(self) -> Event:
@@ -426,7 +417,7 @@ class _Run:
 
     def _give_up(self, kind: Literal["diverged", "memory"], why: str) -> Event:
         """End the run with what it has; with nothing yet, that is the user's to mend."""
-        if not self.best.found and self._backed_up_at == 0:
+        if not self.best.found and self.footing.step == 0:
             self._over = True
             raise BadInput(why)
         self.failed = True
@@ -551,7 +542,7 @@ class _Run:
         self.budget.seconds = state["seconds"]
         self._progress_step = state["progress"]
         self._losses = tuple(state["losses"])
-        self._backup, self._backed_up_at = self.learner.weights(), self.step
+        self.footing.renew()
 
 
 def _net_of(state: dict[str, Any]) -> NetConfig | None:

@@ -26,7 +26,7 @@ FLOORS = [
         " atomic cards samples models models.* rims kept sheets records script optional showing"
         " export export.*",
         "library sharing sharing.*",
-        "adviser learner best origin checkpoint training inference",
+        "adviser learner best footing origin checkpoint training inference",
         "live segmenting session project",
         "hooks api cli cli.* demo info gui gui.*",
     )
